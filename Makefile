@@ -1,0 +1,58 @@
+# make demo · make test: the two commands a stranger needs.
+GO      ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X gapless/internal/cli.Version=$(VERSION)
+
+# Tests of the whole thing under load run one after the other, by themselves.
+WHOLE = ./test/real ./test/fault
+PARTS = $(shell $(GO) list ./... | grep -v -e /test/real -e /test/fault)
+
+.PHONY: all build demo test test-all check sim bench bench-pm2 bench-edge clean
+
+all: build
+
+build: ## leaves bin/gapless
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/gapless ./cmd/gapless
+
+demo: build ## a good version goes out, a broken one comes back, nothing is dropped
+	bin/gapless demo
+
+test: check ## installs what it needs and runs every test (a pairwise choice of the big matrices)
+	test/apps/install.sh
+	test/install.sh
+	$(GO) test -timeout 10m ./internal/rollout ./test/sim
+	$(GO) test -run 'AllocateNothing|AreSmall|IdleMemory' ./internal/edge ./internal/keeper
+	$(GO) test -race -timeout 20m $(PARTS)
+	$(GO) test -p 1 -timeout 30m $(WHOLE)
+
+test-all: check ## everything: full matrices, longer simulations
+	test/apps/install.sh
+	test/install.sh
+	GAPLESS_TEST_ALL=1 $(GO) test -race -timeout 30m $(PARTS)
+	GAPLESS_TEST_ALL=1 $(GO) test -p 1 -timeout 4h $(WHOLE)
+
+sim: ## a million random rollouts on a model of the machine, twenty thousand with the journal on SQLite; GAPLESS_SIM_SEED=n tells one
+	GAPLESS_SIM_N=$${GAPLESS_SIM_N:-1000000} $(GO) test -count=1 -timeout 3h -v -run 'TestSimulation$$|TestPlantedBugs' ./internal/rollout
+	GAPLESS_SIM_STORE_N=$${GAPLESS_SIM_STORE_N:-20000} $(GO) test -count=1 -timeout 1h -v -run TestEngineOnStore ./test/sim
+
+check: build ## formatting, vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-ed: $$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+bench: build ## memory, CPU per request against nginx, restart against pm2
+	test/install.sh
+	test/apps/install.sh http express
+	$(GO) run ./test/bench/edge
+	$(GO) run ./test/bench/system
+
+bench-edge: ## CPU per request of the edge against nginx in the same run
+	test/install.sh
+	$(GO) run ./test/bench/edge
+
+bench-pm2: build ## what users lose with PM2 and with gapless, in the same run
+	test/apps/install.sh
+	$(GO) run ./test/bench/pm2 --write docs/comparison.md
+
+clean:
+	rm -rf bin

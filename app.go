@@ -1,0 +1,153 @@
+package gapless
+
+import (
+	"path/filepath"
+	"regexp"
+)
+
+// App is the validated configuration of one application: what gapless.yaml,
+// package.json and the defaults say together. A release freezes a copy of it.
+type App struct {
+	Name         string            `json:"name"`
+	Source       string            `json:"source"`            // absolute directory that releases are made from
+	Build        string            `json:"build,omitempty"`   // command run inside a new release tree
+	Listen       []string          `json:"listen"`            // edge addresses: "host:port" or ":port"
+	Hosts        []string          `json:"hosts,omitempty"`   // host names served; empty: every host
+	Path         string            `json:"path"`              // URL path prefix served; "/": all
+	Health       Health            `json:"health"`            // readiness and liveness probe of the web process
+	Drain        Duration          `json:"drain"`             // longest wait for in-flight work before an instance is stopped
+	Grace        Duration          `json:"grace"`             // between SIGTERM and SIGKILL
+	StartTimeout Duration          `json:"start_timeout"`     // an instance must be ready within this time
+	Hold         Duration          `json:"hold"`              // longest wait of a request while no release has a ready instance
+	Soak         Duration          `json:"soak"`              // how long a rolling rollout watches its first batch
+	Strategy     string            `json:"strategy"`          // StrategyRolling, StrategyBlueGreen, StrategyCanary
+	Steps        []Step            `json:"steps,omitempty"`   // written by the user, instead of the strategy's own plan
+	Judge        JudgeSpec         `json:"judge"`             // what a judged step asks for
+	Keep         Duration          `json:"keep,omitempty"`    // blue-green: how long the old set stays warm after promote
+	Flip         bool              `json:"flip,omitempty"`    // blue-green: all traffic at once, no judged step before it
+	Preview      *Preview          `json:"preview,omitempty"` // how people reach a candidate before it has traffic
+	Shared       []string          `json:"shared,omitempty"`  // directories that outlive releases, relative to the tree
+	User         string            `json:"user,omitempty"`    // run instances as this system user
+	Env          map[string]string `json:"env,omitempty"`     // set for every process
+	EnvFiles     []string          `json:"env_files,omitempty"`
+	Logs         LogPolicy         `json:"logs"`
+	Processes    []Process         `json:"processes"`       // the web process first, if there is one
+	Flags        *Flags            `json:"flags,omitempty"` // given on the command line; the next deploy starts from them
+}
+
+// Flags is what a person gave on the command line and no file says. It is
+// remembered, so that a deploy needs no repetition; values of variables are not in it.
+type Flags struct {
+	Name      string   `json:"name,omitempty"`
+	Args      []string `json:"args,omitempty"`
+	Exact     bool     `json:"exact,omitempty"` // Args followed a "--"
+	Listen    []string `json:"listen,omitempty"`
+	Instances int      `json:"instances,omitempty"`
+	EnvFiles  []string `json:"env_files,omitempty"`
+	Env       []string `json:"env,omitempty"` // names
+}
+
+// Strategies that exist.
+const (
+	StrategyRolling   = "rolling"
+	StrategyBlueGreen = "blue-green"
+	StrategyCanary    = "canary"
+	StrategySteps     = "steps" // the user's own: App.Steps
+)
+
+// JudgeSpec says how a candidate is judged.
+type JudgeSpec struct {
+	Within      Duration `json:"within"`       // longest judged step; 0: the strategy's default
+	OnUndecided string   `json:"on_undecided"` // Continue, Pause, Rollback; "": the strategy's default
+	MaxErrors   float64  `json:"max_errors"`   // share of bad answers that is never fine, 0…1; used where there is no control
+}
+
+// What happens at the end of a judged step that proved nothing.
+const (
+	OnUndecidedContinue = "continue"
+	OnUndecidedPause    = "pause"
+	OnUndecidedRollback = "rollback"
+)
+
+// Preview lets people reach the candidate by a host name or a header while
+// the coin does not send anybody there. At least one of Host and Header is set.
+type Preview struct {
+	Host   string `json:"host,omitempty"`
+	Header string `json:"header,omitempty"`
+	Value  string `json:"value,omitempty"` // of Header
+}
+
+// WebProcess is the name of the process that serves HTTP.
+const WebProcess = "web"
+
+// Process is one kind of process of an app; instances of it run the same command.
+type Process struct {
+	Name      string            `json:"name"`
+	Run       string            `json:"run"`                 // command line; $PORT and other variables are expanded
+	Instances int               `json:"instances"`           // how many run at once
+	Singleton bool              `json:"singleton,omitempty"` // never two at once: the old one stops before the new one starts
+	Cron      string            `json:"cron,omitempty"`      // five fields, local time; empty: runs all the time
+	Memory    int64             `json:"memory,omitempty"`    // bytes per instance; over it: replaced; 0: no limit
+	CPU       float64           `json:"cpu,omitempty"`       // cores per instance; 0: no limit
+	Env       map[string]string `json:"env,omitempty"`
+}
+
+// Web reports whether p serves HTTP.
+func (p Process) Web() bool { return p.Name == WebProcess }
+
+// Health is the probe of the web process.
+type Health struct {
+	Path     string   `json:"path,omitempty"` // "": an accepted connection is enough
+	Interval Duration `json:"interval"`
+	Timeout  Duration `json:"timeout"`
+}
+
+// LogPolicy bounds the logs of one app on disk.
+type LogPolicy struct {
+	MaxSize int64    `json:"max_size"` // bytes of one file before it is rotated
+	MaxAge  Duration `json:"max_age"`  // age of the current file before it is rotated
+	Keep    int      `json:"keep"`     // rotated files kept
+}
+
+// Process returns the process of that name, or nil.
+func (a *App) Process(name string) *Process {
+	for i := range a.Processes {
+		if a.Processes[i].Name == name {
+			return &a.Processes[i]
+		}
+	}
+	return nil
+}
+
+var appName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
+
+// Validate checks what everything else relies on, whoever made the App. The
+// configuration file is checked more closely where it is read.
+func (a *App) Validate() error {
+	switch {
+	case !appName.MatchString(a.Name):
+		return Errorf(Invalid, "app name %q is not 1 to 40 lower-case letters, digits and inner hyphens", a.Name)
+	case !filepath.IsAbs(a.Source):
+		return Errorf(Invalid, "source directory %q of %s is not absolute", a.Source, a.Name)
+	case len(a.Processes) == 0:
+		return Errorf(Invalid, "%s has no process to run", a.Name)
+	case a.Process(WebProcess) != nil && len(a.Listen) == 0:
+		return Errorf(Invalid, "%s has a web process and no address to listen on", a.Name)
+	}
+	for _, dir := range a.Shared {
+		if !filepath.IsLocal(dir) || dir == "." {
+			return Errorf(Invalid, "shared directory %q of %s is not inside the app", dir, a.Name)
+		}
+	}
+	seen := map[string]bool{}
+	for _, p := range a.Processes {
+		if !appName.MatchString(p.Name) || seen[p.Name] {
+			return Errorf(Invalid, "process name %q of %s is taken twice or not usable", p.Name, a.Name)
+		}
+		if p.Instances < 0 || p.Instances > 1000 {
+			return Errorf(Invalid, "%d instances of %s are not between 0 and 1000", p.Instances, p.Name)
+		}
+		seen[p.Name] = true
+	}
+	return nil
+}

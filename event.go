@@ -1,0 +1,20 @@
+package gapless
+
+import "time"
+
+// Event is one thing that happened. The same stream feeds the live view,
+// plain lines, JSON and the audit log.
+type Event struct {
+	Seq        int64     `json:"seq"`
+	Time       time.Time `json:"time"`
+	App        string    `json:"app,omitempty"`
+	Rollout    string    `json:"rollout,omitempty"`
+	Kind       string    `json:"kind"` // "rollout.started", "instance.ready", "weight", "drained", …
+	Release    string    `json:"release,omitempty"`
+	Instance   string    `json:"instance,omitempty"` // label
+	InstanceID string    `json:"instance_id,omitempty"`
+	Message    string    `json:"message"`        // one line for people
+	Step       int       `json:"step,omitempty"` // 1…Steps
+	Steps      int       `json:"steps,omitempty"`
+	Level      string    `json:"level,omitempty"` // "", "warn", "error"
+}

@@ -1,0 +1,139 @@
+// Package api is the daemon's HTTP interface: JSON and server-sent events
+// over a unix socket. Server and client of every resource stand side by side,
+// so that they cannot drift apart. It holds no logic: it decodes strictly,
+// calls the Service and encodes the answer. The daemon serves it, the command
+// line is its client.
+package api
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"gapless"
+)
+
+// Version of the API; part of every path.
+const Version = "v1"
+
+// MaxBody bounds a request body in bytes.
+const MaxBody = 4 << 20
+
+// Service is what the API serves.
+type Service interface {
+	Status(ctx context.Context) (Status, error)
+	Deploy(ctx context.Context, req DeployRequest) (gapless.Rollout, error)
+	Restart(ctx context.Context, app string) (gapless.Rollout, error)
+	Scale(ctx context.Context, app string, req ScaleRequest) (gapless.Rollout, error)
+	Abort(ctx context.Context, app string) (gapless.Rollout, error)
+	// Promote gives the candidate all traffic now; Pause and Resume hold and go on.
+	Promote(ctx context.Context, app string) (gapless.Rollout, error)
+	Pause(ctx context.Context, app string) (gapless.Rollout, error)
+	Resume(ctx context.Context, app string) (gapless.Rollout, error)
+	// Rollback goes back to an earlier release; "" is the one that served before.
+	Rollback(ctx context.Context, app, release string) (gapless.Rollout, error)
+	// Plan says what a deploy would do, and changes nothing.
+	Plan(ctx context.Context, req DeployRequest) (Plan, error)
+	// Rollouts lists an app's rollouts, newest first.
+	Rollouts(ctx context.Context, app string) ([]gapless.Rollout, error)
+	Down(ctx context.Context, app string) error
+	Releases(ctx context.Context, app string) ([]gapless.Release, error)
+	Rollout(ctx context.Context, id string) (gapless.Rollout, error)
+	// Events yields the events of a rollout after number since, and ends when the rollout has.
+	Events(ctx context.Context, rollout string, since int64) (iter.Seq2[gapless.Event, error], error)
+	Logs(ctx context.Context, app string, req LogRequest) (iter.Seq2[LogLine, error], error)
+	// Shutdown stops every app, then every process of this installation.
+	Shutdown(ctx context.Context) error
+}
+
+// DeployRequest asks for a new release of an app and its rollout.
+type DeployRequest struct {
+	Moved   bool              `json:"moved,omitempty"`   // the app's directory is another one than before, and that is meant
+	Replace bool              `json:"replace,omitempty"` // take a rollout that is under way back first
+	Kind    string            `json:"kind"`              // "up" or "deploy"
+	App     gapless.App       `json:"app"`
+	Runtime gapless.Runtime   `json:"runtime"`       // the node that the caller's PATH names; zero: the daemon looks itself
+	Env     map[string]string `json:"env,omitempty"` // values; never logged, stored only in the release's 0600 file
+}
+
+// Plan is what a deploy would do.
+type Plan struct {
+	App     string         `json:"app"`
+	From    string         `json:"from,omitempty"` // release that serves now
+	Steps   []gapless.Step `json:"steps"`
+	Text    []string       `json:"text"`    // Steps for people
+	Changes []string       `json:"changes"` // configuration that differs from From; names of variables, never values
+}
+
+// ScaleRequest asks for a number of instances of one process.
+type ScaleRequest struct {
+	Process   string `json:"process"`
+	Instances int    `json:"instances"`
+}
+
+// LogRequest selects log lines.
+type LogRequest struct {
+	Lines    int    `json:"lines"`              // how many of the last ones
+	Follow   bool   `json:"follow"`             // go on with new ones
+	Instance string `json:"instance,omitempty"` // label or part of it before "/": "v3", "v3/1", "v3/worker.1"
+	Stream   string `json:"stream,omitempty"`   // "out", "err"
+}
+
+// LogLine is one line that an instance printed.
+type LogLine struct {
+	Time   time.Time `json:"time"`
+	Label  string    `json:"instance"`
+	Stream string    `json:"stream"`
+	Text   string    `json:"text"`
+}
+
+// Status is everything that runs in one installation.
+type Status struct {
+	Version string      `json:"version"`
+	Home    string      `json:"home"`
+	Limits  string      `json:"limits,omitempty"` // what this system can enforce
+	Procs   []Proc      `json:"processes"`        // keeper, daemon, edges
+	Apps    []AppStatus `json:"apps"`
+	Notes   []Note      `json:"notes,omitempty"` // what a person should know of the installation itself
+}
+
+// Note is something that a person should know, and what to do about it.
+type Note struct {
+	Level   string `json:"level"` // "warn", "error"
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Proc is one of gapless's own processes.
+type Proc struct {
+	Name       string `json:"name"`
+	PID        int    `json:"pid"`
+	Generation int    `json:"generation,omitempty"`
+	Memory     int64  `json:"memory"` // anonymous resident bytes
+}
+
+// AppStatus is one app at one moment.
+type AppStatus struct {
+	Name      string                   `json:"name"`
+	Stable    string                   `json:"stable,omitempty"`
+	Down      bool                     `json:"down"`
+	Source    string                   `json:"source,omitempty"`
+	Flags     *gapless.Flags           `json:"flags,omitempty"` // of the last release
+	Listen    []string                 `json:"listen,omitempty"`
+	Hosts     []string                 `json:"hosts,omitempty"`
+	Path      string                   `json:"path,omitempty"`
+	Weights   []gapless.Weight         `json:"weights,omitempty"` // as served
+	Counts    map[string]int           `json:"counts,omitempty"`
+	Instances []InstanceStatus         `json:"instances"`
+	Releases  []gapless.ReleaseTraffic `json:"releases,omitempty"`
+	Rollout   *gapless.Rollout         `json:"rollout,omitempty"` // the running or the last one
+}
+
+// InstanceStatus is an instance with its traffic.
+type InstanceStatus struct {
+	gapless.Instance
+	Role     string `json:"role"`
+	InFlight int    `json:"in_flight"`
+	Requests uint64 `json:"requests"`
+	Healthy  bool   `json:"healthy"`
+}

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gapless/internal/daemon"
+)
+
+func (c *command) backup() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup [FILE]",
+		Short: "Save what gapless knows in one file; nothing has to be stopped",
+		Long: `Save the database, the key and the environments of all releases in one tar
+file that only its owner may read: it holds the values of your apps' variables.
+The release trees are not in it. Without FILE it is made in this directory.
+
+gapless also saves the database by itself once a day and keeps the last three
+of these, in $GAPLESS_HOME/backups.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			home, err := daemon.DefaultHome()
+			if err != nil {
+				return err
+			}
+			file := "gapless-backup-" + time.Now().UTC().Format("20060102T150405Z") + ".tar"
+			if len(args) > 0 {
+				file = args[0]
+			}
+			if file, err = filepath.Abs(file); err != nil {
+				return err
+			}
+			size, err := daemon.Backup(cmd.Context(), home, file, Version)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.term.json(map[string]any{"file": file, "size": size})
+			}
+			c.term.answerf("%s saved in %s (%s)", good.Render("✓"), file, kilobytes(size))
+			return nil
+		},
+	}
+}
+
+func kilobytes(n int64) string {
+	if n < 10<<20 {
+		return fmt.Sprintf("%d kB", (n+1023)>>10)
+	}
+	return megabytes(n)
+}

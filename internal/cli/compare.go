@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// fileChanges is what differs between a directory and a release's tree, by
+// paths relative to both.
+type fileChanges struct {
+	Changed []string `json:"changed"`
+	Added   []string `json:"added"`
+	Removed []string `json:"removed"`
+}
+
+func (f *fileChanges) any() bool { return len(f.Changed)+len(f.Added)+len(f.Removed) > 0 }
+
+// compare looks for what a release of dir would have that tree has not. A
+// copy keeps its size and time, so content is read only where those differ.
+// What a build or an install made is in the tree alone, and no change. It is
+// nil if either cannot be read.
+func compare(dir, tree string, built bool, skip []string) *fileChanges {
+	out := &fileChanges{Changed: []string{}, Added: []string{}, Removed: []string{}}
+	skipped := func(rel string) bool {
+		return filepath.Base(rel) == ".git" || slices.Contains(skip, rel) || slices.Contains(skip, filepath.Join(dir, rel))
+	}
+	err := walk(dir, skipped, func(rel string, info fs.FileInfo) error {
+		was, err := os.Lstat(filepath.Join(tree, rel))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			out.Added = append(out.Added, rel)
+		case err != nil:
+			return err
+		case was.Mode().Type() != info.Mode().Type():
+			out.Changed = append(out.Changed, rel)
+		default:
+			same, err := sameFile(filepath.Join(dir, rel), filepath.Join(tree, rel), info, was)
+			if err != nil {
+				return err
+			}
+			if !same {
+				out.Changed = append(out.Changed, rel)
+			}
+		}
+		return nil
+	})
+	if err == nil && !built {
+		err = walk(tree, skipped, func(rel string, _ fs.FileInfo) error {
+			_, err := os.Lstat(filepath.Join(dir, rel))
+			if errors.Is(err, fs.ErrNotExist) {
+				out.Removed = append(out.Removed, rel)
+				return nil
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// walk calls each for every file and link below dir.
+func walk(dir string, skipped func(string) bool, each func(rel string, info fs.FileInfo) error) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if rel != "." && skipped(rel) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		link := d.Type() == fs.ModeSymlink
+		if !d.Type().IsRegular() && !link || link && slices.Contains(strings.Split(rel, "/"), "node_modules") {
+			return nil // in node_modules a release has copies of what links lead to
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return each(rel, info)
+	})
+}
+
+// sameFile compares two files, or links, of one type.
+func sameFile(a, b string, ai, bi fs.FileInfo) (bool, error) {
+	if ai.Mode()&fs.ModeSymlink != 0 {
+		to, err := os.Readlink(a)
+		if err != nil {
+			return false, err
+		}
+		was, err := os.Readlink(b)
+		return to == was, err
+	}
+	if ai.Size() != bi.Size() || ai.Mode().Perm() != bi.Mode().Perm() {
+		return false, nil
+	}
+	if ai.ModTime().Equal(bi.ModTime()) {
+		return true, nil
+	}
+	x, err := os.Open(a)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = x.Close() }()
+	y, err := os.Open(b)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = y.Close() }()
+	bufX, bufY := make([]byte, 64<<10), make([]byte, 64<<10)
+	for {
+		n, errX := io.ReadFull(x, bufX)
+		m, errY := io.ReadFull(y, bufY)
+		if !bytes.Equal(bufX[:n], bufY[:m]) {
+			return false, nil
+		}
+		if errX != nil || errY != nil {
+			done := func(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+			return done(errX) && done(errY), nil
+		}
+	}
+}

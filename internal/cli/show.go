@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gapless"
+	"gapless/internal/api"
+)
+
+// shown is what `gapless show --json` prints.
+type shown struct {
+	Rollout gapless.Rollout `json:"rollout"`
+	Events  []gapless.Event `json:"events"`
+}
+
+func (c *command) show() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [ROLLOUT]",
+		Short: "Show everything about one rollout: plan, verdict, events; the last one if none is named",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			id := ""
+			if len(args) > 0 {
+				id = args[0]
+			} else if id, err = c.lastRollout(cmd.Context(), client); err != nil {
+				return err
+			}
+			r, err := client.Rollout(cmd.Context(), id)
+			if err != nil {
+				if gapless.CodeOf(err) == gapless.NotFound {
+					err = gapless.Errorf(gapless.NotFound, "no rollout %q", id).WithHint("list them with: gapless history")
+				}
+				return err
+			}
+			events, err := pastEvents(cmd.Context(), client, r)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.answer(shown{r, events})
+			}
+			c.printRollout(r, events)
+			return nil
+		},
+	}
+}
+
+// lastRollout is the newest one of the app of this directory.
+func (c *command) lastRollout(ctx context.Context, client *api.Client) (string, error) {
+	name, err := c.appName(ctx, client, nil)
+	if err != nil {
+		return "", err
+	}
+	list, err := client.Rollouts(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if len(list) == 0 {
+		return "", gapless.Errorf(gapless.NotFound, "%s had no rollout yet", name)
+	}
+	return list[0].ID, nil
+}
+
+// quiet is how long the stream of a rollout that is under way may be silent
+// before what came is all of the past.
+const quiet = 300 * time.Millisecond
+
+// pastEvents are the events of a rollout so far.
+func pastEvents(ctx context.Context, client *api.Client, r gapless.Rollout) ([]gapless.Event, error) {
+	past, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var stop *time.Timer
+	if r.Outcome == gapless.Running {
+		stop = time.AfterFunc(quiet, cancel)
+	}
+	var events []gapless.Event
+	for e, err := range client.Events(past, r.ID, 0) {
+		if err != nil {
+			if past.Err() != nil && ctx.Err() == nil {
+				return events, nil
+			}
+			return events, err
+		}
+		events = append(events, e)
+		if stop != nil {
+			stop.Reset(quiet)
+		}
+	}
+	return events, nil
+}
+
+func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
+	t := c.term
+	t.answerf("%s  %s %s  %s", bold.Render(r.ID), r.App, fromTo(r), kindOf(r))
+	t.answerf("  %s · began %s (%s ago) · took %s", outcomeWord(r), r.Started.Local().Format("2006-01-02 15:04:05"), age(r.Started), took(r))
+	if r.Waiting != "" {
+		t.answerf("  waits for a person: %s", plainText(r.Waiting))
+	}
+	if r.Reason != "" {
+		t.answerf("  why: %s", plainText(r.Reason))
+	}
+	if r.Hint != "" {
+		t.answerf("  hint: %s", plainText(r.Hint))
+	}
+	if len(r.Plan) > 0 {
+		t.answerf("")
+		for i, step := range r.Plan {
+			t.answerf("%s", planLine(r, i, step.String()))
+		}
+	}
+	if r.Verdict != nil {
+		t.answerf("")
+		for _, line := range verdictLines(r) {
+			t.answerf("%s", line)
+		}
+		if r.Verdict.Kind != gapless.Worse {
+			t.answerf("  %s", plainText(r.Verdict.Reason))
+		}
+	}
+	t.answerf("")
+	for _, e := range events {
+		mark, style := markOf(e)
+		text := plainText(e.Message)
+		if e.Kind == "instance.log" {
+			text = e.Instance + " │ " + text
+		}
+		t.answerf("  %s %s %s", faint.Render(e.Time.Local().Format("15:04:05.000")), style.Render(mark), text)
+	}
+}
+
+// planLine is one step of a plan, with a mark at where the rollout is.
+func planLine(r gapless.Rollout, i int, text string) string {
+	mark := " "
+	switch {
+	case i < r.Cursor:
+		mark = good.Render("✓")
+	case i == r.Cursor && r.Outcome == gapless.Running:
+		mark = "▸"
+	case i == r.Cursor && r.Outcome != gapless.Promoted:
+		mark = bad.Render("✗")
+	}
+	return "  " + mark + " " + number(i+1, len(r.Plan)) + " " + text
+}

@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gapless"
+	"gapless/internal/api"
+)
+
+func (c *command) status() *cobra.Command {
+	var follow, wide bool
+	f := watchFlags{onInterrupt: "detach"}
+	cmd := &cobra.Command{
+		Use:     "status [app]",
+		Aliases: []string{"ps"},
+		Short:   "Show apps, releases and instances",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			st, err := client.Status(cmd.Context())
+			if api.NoDaemon(err) && c.whyNoDaemon(err) != err {
+				return err
+			}
+			if api.NoDaemon(err) {
+				if c.json {
+					return c.term.json(api.Status{Version: Version})
+				}
+				c.term.answerf("nothing runs here")
+				c.term.hintf("start an app with: gapless up")
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if len(args) > 0 {
+				if st.Apps = only(st.Apps, args[0]); len(st.Apps) == 0 {
+					return gapless.Errorf(gapless.NotFound, "no app %q", args[0]).WithHint("list them with: gapless status")
+				}
+			}
+			if follow {
+				return c.followApp(cmd.Context(), client, st, f)
+			}
+			if c.json {
+				return c.term.json(st)
+			}
+			c.printStatus(st, wide)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "follow the rollout that is under way")
+	cmd.Flags().BoolVarP(&wide, "wide", "w", false, "also show process IDs, addresses and gapless's own processes")
+	return cmd
+}
+
+// followApp watches the rollout of the one app that has one.
+func (c *command) followApp(ctx context.Context, client *api.Client, st api.Status, f watchFlags) error {
+	for _, a := range st.Apps {
+		if a.Rollout != nil && a.Rollout.Outcome == gapless.Running {
+			return c.watch(ctx, client, *a.Rollout, f)
+		}
+	}
+	return gapless.Errorf(gapless.NotFound, "no rollout is under way").WithHint("see: gapless status")
+}
+
+func only(apps []api.AppStatus, name string) []api.AppStatus {
+	for _, a := range apps {
+		if a.Name == name {
+			return []api.AppStatus{a}
+		}
+	}
+	return nil
+}
+
+func (c *command) printStatus(st api.Status, wide bool) {
+	for _, n := range st.Notes {
+		c.term.errorf("%s", n.Message)
+		if n.Hint != "" {
+			c.term.hintf("%s", n.Hint)
+		}
+	}
+	if len(st.Apps) == 0 {
+		c.term.answerf("no apps")
+		c.term.hintf("start one with: gapless up")
+	}
+	for i, a := range st.Apps {
+		if i > 0 {
+			c.term.answerf("")
+		}
+		c.printApp(a, wide)
+	}
+	if wide {
+		c.term.answerf("")
+		rows := [][]string{{"PROCESS", "PID", "MEMORY"}}
+		for _, p := range st.Procs {
+			name := p.Name
+			if p.Generation > 0 {
+				name += fmt.Sprintf(" (generation %d)", p.Generation)
+			}
+			rows = append(rows, []string{name, fmt.Sprint(p.PID), megabytes(p.Memory)})
+		}
+		c.term.table(rows)
+		c.term.answerf("gapless %s · home %s · limits: %s", st.Version, st.Home, st.Limits)
+	}
+}
+
+func (c *command) printApp(a api.AppStatus, wide bool) {
+	switch {
+	case a.Down && len(a.Instances) == 0:
+		c.term.answerf("%s  down", bold.Render(a.Name))
+		return
+	case a.Stable == "":
+		c.term.answerf("%s  nothing serves yet", bold.Render(a.Name))
+	default:
+		c.term.answerf("%s  %s  %s", bold.Render(a.Name), weights(a), link(a))
+	}
+	if r := a.Rollout; r != nil && r.Outcome == gapless.Running {
+		c.term.answerf("  %s %s under way, step %d of %d", r.Kind, fromTo(*r), min(r.Cursor+1, len(r.Plan)), len(r.Plan))
+		if r.Waiting != "" {
+			c.term.answerf("  waits for a person: %s", r.Waiting)
+			c.term.answerf("  go on: gapless resume %s · all traffic now: gapless promote %s · take it back: gapless abort %s", a.Name, a.Name, a.Name)
+		}
+	}
+	head := []string{"INSTANCE", "STATE", "FOR", "IN FLIGHT", "REQUESTS", "MEMORY", "RESTARTS"}
+	if wide {
+		head = append(head, "PID", "ADDRESS", "ID")
+	}
+	rows := [][]string{head}
+	var notes []string
+	for _, in := range a.Instances {
+		state := string(in.State)
+		if !in.Healthy {
+			state += ", unhealthy"
+		}
+		row := []string{in.Label(), state, age(in.Since), fmt.Sprint(in.InFlight), fmt.Sprint(in.Requests), megabytes(in.Memory), fmt.Sprint(in.Restarts)}
+		if wide {
+			row = append(row, fmt.Sprint(in.PID), in.Address, in.ID)
+		}
+		rows = append(rows, row)
+		if in.Reason != "" {
+			notes = append(notes, fmt.Sprintf("  %s: %s", in.Label(), in.Reason))
+		}
+	}
+	c.term.table(rows)
+	for _, n := range notes {
+		c.term.answerf("%s", n)
+	}
+	for _, t := range a.Releases {
+		c.term.answerf("  %s  %d requests · %d failed · p50 %s · p99 %s", t.Release, t.Requests, t.Failed+t.Status[5],
+			milliseconds(gapless.Quantile(t.Latency, .5)), milliseconds(gapless.Quantile(t.Latency, .99)))
+	}
+}
+
+func weights(a api.AppStatus) string {
+	if len(a.Weights) == 0 {
+		return a.Stable
+	}
+	parts := make([]string, 0, len(a.Weights))
+	for _, w := range a.Weights {
+		parts = append(parts, w.Release+" "+gapless.Percent(w.Share))
+	}
+	return strings.Join(parts, " · ")
+}
+
+// link is where an app answers, as one would type it.
+func link(a api.AppStatus) string {
+	if len(a.Listen) == 0 {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(a.Listen[0])
+	if err != nil {
+		return a.Listen[0]
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "localhost"
+	}
+	if len(a.Hosts) > 0 {
+		host = a.Hosts[0]
+	}
+	if port != "80" {
+		host = net.JoinHostPort(host, port)
+	}
+	return "http://" + host + a.Path
+}
+
+func milliseconds(us uint64) string {
+	return fmt.Sprintf("%.4g ms", float64(us)/1000)
+}
+
+func megabytes(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d MB", (n+1<<19)>>20)
+}
+
+func age(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	switch d := time.Since(t); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	}
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gapless"
+	"gapless/internal/api"
+)
+
+// The commands that steer a rollout that is under way.
+
+func (c *command) promote() *cobra.Command {
+	return c.steer(&cobra.Command{
+		Use:   "promote [app]",
+		Short: "Give the new release all traffic now: skip what is left of judging and pausing",
+	}, (*api.Client).Promote)
+}
+
+func (c *command) resume() *cobra.Command {
+	return c.steer(&cobra.Command{
+		Use:   "resume [app]",
+		Short: "Go on with a rollout that waits, with its next step",
+	}, (*api.Client).Resume)
+}
+
+func (c *command) abort() *cobra.Command {
+	return c.steer(&cobra.Command{
+		Use:   "abort [app]",
+		Short: "Take the rollout that is under way back",
+		Long: `Take the rollout that is under way back: traffic goes back to the old release,
+then the new one is stopped. Exit code 3 says that this is what happened.`,
+	}, (*api.Client).Abort)
+}
+
+func (c *command) pause() *cobra.Command {
+	return &cobra.Command{
+		Use:   "pause [app]",
+		Short: "Hold the rollout that is under way where it is",
+		Long: `Hold the rollout that is under way where it is. Traffic stays as it is, and a
+new release that is worse is still taken back.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, name, err := c.meant(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			r, err := client.Pause(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.answer(r)
+			}
+			c.term.answerf("%s the %s of %s (%s) is paused at %s", good.Render("✓"), r.Kind, r.App, fromTo(r), gapless.Percent(r.Weight))
+			c.term.hintf("go on: gapless resume %s · all traffic now: gapless promote %s · take it back: gapless abort %s", name, name, name)
+			return nil
+		},
+	}
+}
+
+// steer completes a command that changes the rollout under way and watches
+// what comes of it.
+func (c *command) steer(cmd *cobra.Command, change func(*api.Client, context.Context, string) (gapless.Rollout, error)) *cobra.Command {
+	var f watchFlags
+	cmd.Args = cobra.MaximumNArgs(1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := f.check(); err != nil {
+			return err
+		}
+		client, name, err := c.meant(cmd.Context(), args)
+		if err != nil {
+			return err
+		}
+		from := time.Now()
+		r, err := change(client, cmd.Context(), name)
+		if err != nil {
+			return err
+		}
+		return c.watchFrom(cmd.Context(), client, r, f, from)
+	}
+	f.add(cmd)
+	return cmd
+}

@@ -1,0 +1,204 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"gapless"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// What a step may take, at least and at most.
+const stepMin, stepMax = time.Second, 7 * 24 * time.Hour
+
+var (
+	strategies = []string{gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary}
+	undecided  = []string{gapless.OnUndecidedContinue, gapless.OnUndecidedPause, gapless.OnUndecidedRollback}
+)
+
+// word reads one of a few known words.
+func (r *reader) word(dst *string, what string, known []string) setter {
+	return r.str(dst, what, func(v string) *fault {
+		if slices.Contains(known, v) {
+			return nil
+		}
+		f := faultf("unknown %s %s", what, quote(v))
+		if near := nearest(v, known); near != "" {
+			return f.withHint("did you mean %s?", near)
+		}
+		return f.withHint("one of: %s", strings.Join(known, ", "))
+	})
+}
+
+func (r *reader) judge(dst *gapless.JudgeSpec) setter {
+	return func(n ast.Node) { r.object(n, "judge", r.judgeKeys(dst)) }
+}
+
+func (r *reader) judgeKeys(dst *gapless.JudgeSpec) map[string]setter {
+	return map[string]setter{
+		"within":       r.within(&dst.Within),
+		"on_undecided": r.word(&dst.OnUndecided, "on_undecided", undecided),
+		"max_errors":   r.maxErrors(&dst.MaxErrors),
+	}
+}
+
+func (r *reader) maxErrors(dst *float64) setter {
+	return func(n ast.Node) {
+		var v float64
+		before := len(r.problems.list)
+		r.share(&v, "max_errors")(n)
+		switch {
+		case len(r.problems.list) > before:
+		case v > 0.5:
+			r.fail(n, faultf("max_errors is %s, but must be at most 50 %%", gapless.Percent(v)))
+		default:
+			*dst = v
+		}
+	}
+}
+
+// preview reads {host, header}.
+func (s *settings) preview(r *reader) setter {
+	return func(n ast.Node) {
+		p := &gapless.Preview{}
+		before := len(r.problems.list)
+		r.object(n, "preview", r.previewKeys(p))
+		if p.Host == "" && p.Header == "" && len(r.problems.list) == before {
+			r.fail(n, faultf("preview has neither host nor header").withHint(`write preview: { host: next.example.com } or { header: "X-Preview: next" }`))
+		}
+		s.app.Preview = p
+	}
+}
+
+func (r *reader) previewKeys(p *gapless.Preview) map[string]setter {
+	return map[string]setter{
+		"host": func(n ast.Node) {
+			text, ok := r.scalar(n, "host")
+			if !ok {
+				return
+			}
+			host, f := parseHost(text)
+			r.fail(n, f)
+			p.Host = host
+		},
+		"header": func(n ast.Node) {
+			text, ok := r.scalar(n, "header")
+			if !ok {
+				return
+			}
+			name, value, f := parseHeader(text)
+			r.fail(n, f)
+			p.Header, p.Value = name, value
+		},
+	}
+}
+
+// checkPlan checks what no key can know alone, and makes App.Steps of the plan.
+func (s *settings) checkPlan(p *problems) {
+	a := &s.app
+	own := len(s.plan) > 0
+	misplaced := func(key string, f *fault) {
+		if at, ok := s.where[key]; ok {
+			p.add(at, f)
+		}
+	}
+	if own {
+		misplaced("strategy", faultf("strategy and steps are both given; steps are the whole plan").withHint("remove one of them"))
+	}
+	blueGreen := !own && a.Strategy == gapless.StrategyBlueGreen
+	if a.Flip && !blueGreen {
+		misplaced("flip", faultf("flip belongs to strategy blue-green").withHint("remove it, or write strategy: blue-green"))
+	}
+	if own {
+		misplaced("keep", faultf("keep belongs to a strategy; here the plan is written as steps").withHint("write it as a step: - keep: %s", a.Keep))
+	} else if a.Strategy == gapless.StrategyRolling {
+		misplaced("keep", faultf("strategy rolling keeps no old set").withHint("remove it, or write strategy: blue-green or canary"))
+	}
+	shown := slices.ContainsFunc(s.plan, func(st placed) bool { return st.Kind == gapless.StepPreview })
+	if !blueGreen && !shown {
+		misplaced("preview", faultf("nothing shows a preview in this plan").withHint("write strategy: blue-green, or steps with the step preview"))
+	}
+	if a.Preview != nil && a.Preview.Host != "" && slices.Contains(a.Hosts, a.Preview.Host) {
+		misplaced("preview", faultf("%s is the host of a preview and of the app", a.Preview.Host).withHint("give the preview a host name of its own"))
+	}
+	if !s.broken {
+		s.checkSteps(p)
+	}
+}
+
+// checkSteps follows the plan as the engine would.
+func (s *settings) checkSteps(p *problems) {
+	const order = "begin with start: 1, then warm"
+	var steps []gapless.Step
+	var keep *gapless.Step
+	have := 0 // instances started so far
+	started, ready, weighted, promoted := false, false, false, false
+	for _, st := range s.plan {
+		fail := func(f *fault) { p.add(st.at, f) }
+		if promoted && st.Kind != gapless.StepKeep && st.Kind != stepDrain {
+			fail(faultf("step %s comes after promote", st.Kind).withHint("only keep and drain may follow promote"))
+			continue
+		}
+		switch st.Kind {
+		case gapless.StepStart, gapless.StepScale:
+			n := st.N
+			if n < 0 {
+				n = s.web.Instances
+			}
+			switch {
+			case n > s.web.Instances:
+				fail(faultf("%s is %d, but the app has %d instances", st.Kind, n, s.web.Instances).withHint("write max for all of them"))
+			case st.Kind == gapless.StepStart && have+n > s.web.Instances:
+				fail(faultf("start adds %d to the %d instances started before, but the app has %d", n, have, s.web.Instances).withHint("write scale: %d to have that many in all", n))
+			case st.Kind == gapless.StepStart:
+				have += n
+			default:
+				have = max(have, n)
+			}
+			started = true
+		case gapless.StepWarm:
+			if !started {
+				fail(faultf("nothing was started that could get warm").withHint(order))
+			}
+			ready = started
+		case gapless.StepWeight, gapless.StepPreview:
+			if !ready {
+				fail(faultf("step %s comes before the new release is started and warm", st.Kind).withHint(order))
+			}
+			if st.Kind == gapless.StepPreview && s.app.Preview == nil {
+				fail(faultf("step preview has no host or header to show").withHint(`add preview: { host: next.example.com } at the top of the file`))
+			}
+			weighted = weighted || st.Kind == gapless.StepWeight
+		case gapless.StepJudge:
+			if !weighted {
+				fail(faultf("there is nothing to judge before the new release has traffic").withHint("put weight: 5%% before it"))
+			}
+		case gapless.StepKeep:
+			if keep != nil {
+				fail(faultf("keep is given twice"))
+			}
+			keep = &gapless.Step{Kind: gapless.StepKeep, For: st.For}
+			continue
+		case stepDrain:
+			if !promoted {
+				fail(faultf("step drain comes before promote").withHint("remove it: after promote the old instances are drained"))
+			}
+			continue
+		case gapless.StepPromote:
+			promoted = true
+			continue
+		}
+		steps = append(steps, st.Step)
+	}
+	if keep != nil { // the engine must know before it promotes
+		steps = append(steps, *keep)
+	}
+	if promoted {
+		steps = append(steps, gapless.Step{Kind: gapless.StepPromote})
+	}
+	if s.app.Steps = steps; len(steps) > 0 {
+		s.app.Strategy = gapless.StrategySteps
+	}
+}

@@ -1,0 +1,72 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+
+	"gapless"
+	"gapless/internal/rollout"
+	"gapless/internal/supervise"
+)
+
+// app is one app under the daemon's care.
+type app struct {
+	name   string
+	runner *rollout.Runner
+
+	mu        sync.Mutex
+	wanted    []string         // addresses of the release that is being made
+	preparing *gapless.Rollout // its release is being made; it has not begun
+	failed    *gapless.Rollout // the last one that never began; on a full disk nowhere else
+}
+
+// fleet implements rollout.Fleet for one app with processes of this machine.
+type fleet struct {
+	d   *Daemon
+	sup *supervise.Supervisor
+}
+
+func (f fleet) Start(ctx context.Context, in gapless.Instance) error {
+	rel, err := f.d.release(in.App, in.Release)
+	if err != nil {
+		return err
+	}
+	env, err := readEnvironment(rel)
+	if err != nil {
+		return err
+	}
+	if !f.d.order.turn(ctx, in, &rel.Spec, f.sup.Observe) {
+		return nil // asked again, as it is not observed
+	}
+	return f.sup.Start(ctx, in, rel, env.of(in.Process))
+}
+
+func (f fleet) Observe(_ context.Context, app string) ([]gapless.Instance, error) {
+	var out []gapless.Instance
+	for _, in := range f.sup.Observe() {
+		if in.App == app {
+			out = append(out, in)
+		}
+	}
+	return out, nil
+}
+
+func (f fleet) Stop(ctx context.Context, id string) error { return f.sup.Stop(ctx, id) }
+
+func (f fleet) Forget(_ context.Context, id string) error {
+	f.sup.Forget(id)
+	return nil
+}
+
+// journal implements rollout.Journal.
+type journal struct{ d *Daemon }
+
+func (j journal) Save(ctx context.Context, s rollout.State) error {
+	if err := j.d.store.SaveApp(ctx, s.App, s, s.Rollout); err != nil {
+		return err
+	}
+	if err := j.d.records.save(s); err != nil {
+		j.d.log.Warn("the copy beside the database is old", "err", err)
+	}
+	return nil
+}

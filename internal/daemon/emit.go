@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"gapless"
+	"gapless/internal/keeper"
+)
+
+// tailLines is how many log lines of a failing instance are told.
+const tailLines = 20
+
+// emit passes an event on. Before a rollout that was taken back is reported
+// as finished, the last words of the instance that failed it are told.
+func (d *Daemon) emit(e gapless.Event) {
+	if e.Kind == finished && e.Level == "error" && e.Rollout != "" {
+		d.lastWords(e)
+	}
+	d.hub.emit(e)
+	if e.Kind == finished {
+		d.work.Go(func() { d.collect(e.App) })
+		select {
+		case d.backup <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (d *Daemon) lastWords(e gapless.Event) {
+	r, err := d.store.Rollout(d.ctx, e.Rollout)
+	if err != nil || r.Instance == "" {
+		return
+	}
+	var tail []string
+	opt := keeper.ReadOptions{Lines: tailLines, Filter: func(l keeper.Line) bool {
+		return l.Label == r.Instance && !l.Time.Before(r.Started.Add(-time.Second))
+	}}
+	for l, err := range keeper.ReadLogs(d.ctx, d.home.AppLog(e.App), opt) {
+		if err != nil {
+			d.log.Warn("read the log of a failed instance", "instance", r.Instance, "err", err)
+			break
+		}
+		tail = append(tail, l.Text)
+		d.hub.emit(gapless.Event{Time: l.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: "instance.log", Instance: r.Instance, Message: l.Text})
+	}
+	if cause := likelyCause(tail); cause != "" {
+		d.hub.emit(gapless.Event{Time: e.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: "cause", Instance: r.Instance, Message: cause})
+	}
+}
+
+// likelyCause reads the usual mistakes out of a log tail and says what to do.
+func likelyCause(tail []string) string {
+	text := strings.Join(tail, "\n")
+	after := func(mark string) string {
+		_, rest, ok := strings.Cut(text, mark)
+		if !ok {
+			return ""
+		}
+		rest, _, _ = strings.Cut(rest, "\n")
+		return strings.Trim(rest, " '\"")
+	}
+	switch {
+	case strings.Contains(text, "Cannot find module '.") || strings.Contains(text, "Cannot find module '/"):
+		return fmt.Sprintf("a file is missing in the release (%s): check its name, and that it is not left out of the build", after("Cannot find module"))
+	case strings.Contains(text, "Cannot find module"):
+		return fmt.Sprintf("a module is missing (%s): install it, and check that it is in dependencies and not only in devDependencies", after("Cannot find module"))
+	case strings.Contains(text, "Cannot find package"):
+		return fmt.Sprintf("a package is missing (%s): install it, and check that it is in dependencies", after("Cannot find package"))
+	case strings.Contains(text, "SyntaxError"):
+		return "the code does not parse (SyntaxError:" + ifSet(" ", after("SyntaxError:")) + "): check it with: node --check <file>"
+	case strings.Contains(text, "EADDRINUSE"):
+		return "the app listens on a fixed port that is taken: listen on process.env.PORT"
+	case strings.Contains(text, "EACCES"):
+		return "the app may not open something (" + after("EACCES") + "): check the permissions and the user it runs as"
+	case strings.Contains(text, "ECONNREFUSED"):
+		return "something the app needs refused its connection (" + after("ECONNREFUSED") + "): is that service up?"
+	case strings.Contains(text, "heap out of memory"):
+		return "node ran out of heap: raise it with NODE_OPTIONS=--max-old-space-size=<MB> or find the leak"
+	}
+	return ""
+}
+
+func ifSet(before, text string) string {
+	if text == "" {
+		return ""
+	}
+	return before + text
+}

@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"gapless/internal/keeper"
+)
+
+const (
+	// keeperPatience bounds how long a call waits while keeper is replaced.
+	keeperPatience = 15 * time.Second
+	// edgeWaits is how long an edge leaves it to the daemon to start keeper.
+	edgeWaits = 500 * time.Millisecond
+)
+
+// dialKeeper connects to keeper, and again to each one that replaces it.
+func dialKeeper(ctx context.Context, home Home) (*keeper.Client, error) {
+	k, err := keeper.Dial(ctx, keeper.SocketPath(home.Run()))
+	if err != nil {
+		return nil, fmt.Errorf("reach keeper: %w", err)
+	}
+	return k.Patient(keeperPatience), nil
+}
+
+// hold makes this process one of those that have a copy of what keeper holds,
+// and start it again when it dies. The returned function ends that.
+func hold(ctx context.Context, home Home, after time.Duration, log *slog.Logger) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	exe, err := Executable()
+	h := &keeper.Holder{RunDir: home.Run(), After: after, Log: log, Revive: func() error {
+		if err != nil {
+			return err
+		}
+		return reviveKeeper(home, exe)
+	}}
+	go func() {
+		defer close(done)
+		if err := h.Run(ctx); err != nil {
+			log.Warn("nothing is held for the next keeper", "err", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// reviveKeeper starts keeper from one of its own children.
+func reviveKeeper(home Home, exe string) error {
+	if _, err := os.Stat(exe); err != nil {
+		exe = "/proc/self/exe" // the file is gone, but this is still it
+	}
+	cmd := exec.Command(exe, "keeper")
+	cmd.Dir = string(home)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, keeper.GenerationEnv+"=") || strings.HasPrefix(v, keeper.RunEnv+"=")
+	})
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start keeper: %w", err)
+	}
+	go func() { _ = cmd.Wait() }() // it outlives us, or another one was quicker
+	return nil
+}
+
+// rewatch watches keeper again after it was replaced. What changed meanwhile
+// is told first.
+func (d *Daemon) rewatch(ctx context.Context) (<-chan keeper.Proc, error) {
+	for end := time.Now().Add(2 * keeperPatience); ; {
+		procs, err := d.keeper.Watch(ctx)
+		if err == nil {
+			var list []keeper.Proc
+			if list, err = d.keeper.List(ctx); err == nil {
+				d.router.only(list)
+				return procs, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if time.Now().After(end) {
+			return nil, errors.Join(errors.New("keeper is gone"), err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// only drops the edges that ended while nobody told us.
+func (r *router) only(procs []keeper.Proc) {
+	live := map[int]bool{}
+	for _, p := range procs {
+		if p.Kind == keeper.KindEdge && p.Running {
+			live[p.Generation] = true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for g, e := range r.edges {
+		if !live[g] {
+			go e.close()
+			delete(r.edges, g)
+		}
+	}
+}

@@ -1,0 +1,344 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"gapless"
+	"gapless/internal/api"
+	"gapless/internal/snapshot"
+)
+
+// environment is the content of a release's 0600 file: "" is for every
+// process, the other keys are process names.
+type environment map[string]map[string]string
+
+// of merges what every process gets with what one process gets.
+func (e environment) of(process string) map[string]string {
+	out := map[string]string{}
+	for _, part := range []string{"", process} {
+		for k, v := range e[part] {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// prepare makes a release from the app's source directory: tree, commands,
+// runtime, environment. It leaves nothing behind when it fails.
+func (d *Daemon) prepare(ctx context.Context, req api.DeployRequest, say func(format string, args ...any)) (_ *gapless.Release, err error) {
+	app := req.App
+	number, err := d.store.NextRelease(ctx, app.Name)
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("v%d", number)
+	rel := &gapless.Release{App: app.Name, Name: name, Created: time.Now().UTC(), Tree: d.home.Tree(app.Name, name),
+		EnvFile: d.home.EnvFile(app.Name, name), Commands: map[string][]string{}}
+	if err := d.home.makeApp(app.Name); err != nil {
+		return nil, err
+	}
+	if err := letIn(app.User, filepath.Dir(rel.Tree)); err != nil {
+		return nil, err
+	}
+	if err := clearLeftovers(rel.Tree); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(rel.Tree), ignoreMissing(os.Remove(rel.EnvFile)), ignoreMissing(os.Remove(d.home.Record(rel.App, rel.Name))))
+		}
+	}()
+	taken, err := snapshot.Take(ctx, app.Source, rel.Tree, []string{string(d.home)})
+	if err != nil {
+		return nil, err
+	}
+	say("copied %d files, %d MB", taken.Files, taken.Bytes>>20)
+	if rel.Runtime, err = d.commands(rel, &app, req.Runtime); err != nil {
+		return nil, err
+	}
+	if err := d.share(&app, rel.Tree); err != nil {
+		return nil, err
+	}
+	env := environment{"": req.Env}
+	for i := range app.Processes {
+		env[app.Processes[i].Name], app.Processes[i].Env = app.Processes[i].Env, nil
+	}
+	app.Env, app.EnvFiles = nil, nil
+	for k := range req.Env {
+		rel.EnvNames = append(rel.EnvNames, k)
+	}
+	sort.Strings(rel.EnvNames)
+	rel.Spec = app
+	if err := build(ctx, rel, env, say); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(env)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(rel.EnvFile, data, 0o600); err != nil {
+		return nil, fmt.Errorf("save the environment of %s: %w", name, err)
+	}
+	rel.ID = d.identity(rel, taken.Hash, env)
+	if err := recordRelease(d.home, rel); err != nil {
+		return nil, err
+	}
+	if err := d.store.SaveRelease(ctx, number, rel); err != nil {
+		return nil, err
+	}
+	return rel, nil
+}
+
+// letIn lets the user that instances run as pass through the directory of the
+// releases, by its group; nobody else can: a tree may hold secrets.
+func letIn(name, dir string) error {
+	if name == "" {
+		return nil
+	}
+	_, gid, err := systemUser(name)
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		err = os.Chown(dir, -1, gid)
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o710)
+	}
+	if err != nil {
+		return fmt.Errorf("let user %s into %s: %w", name, dir, err)
+	}
+	return nil
+}
+
+// clearLeftovers removes what a crash left of a release that was never saved.
+func clearLeftovers(tree string) error {
+	left, err := filepath.Glob(tree + ".tmp-*")
+	for _, dir := range append(left, tree) {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		return fmt.Errorf("clear what an earlier try left: %w", err)
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// commands resolves what each process really runs.
+func (d *Daemon) commands(rel *gapless.Release, app *gapless.App, runtime gapless.Runtime) (gapless.Runtime, error) {
+	needsNode := false
+	for i := range app.Processes {
+		p := &app.Processes[i]
+		cmd, err := snapshot.Resolve(rel.Tree, p.Run)
+		if err != nil {
+			return runtime, err
+		}
+		needsNode = needsNode || snapshot.NeedsNode(cmd)
+		rel.Commands[p.Name] = cmd.Argv
+		for k, v := range cmd.Env {
+			if strings.Contains(v, "$") && !cmd.Shell { // waits for PORT and the like
+				rel.Commands[p.Name] = append([]string{"/usr/bin/env", k + "=" + v}, rel.Commands[p.Name]...)
+				continue
+			}
+			if p.Env == nil {
+				p.Env = map[string]string{}
+			}
+			if _, set := p.Env[k]; !set {
+				p.Env[k] = v
+			}
+		}
+	}
+	if !needsNode {
+		return gapless.Runtime{}, nil
+	}
+	if runtime.Path == "" {
+		return snapshot.DetectNode(rel.Tree)
+	}
+	return runtime, nil
+}
+
+// share puts the directories that outlive releases in place of the tree's own.
+func (d *Daemon) share(app *gapless.App, tree string) error {
+	for _, dir := range app.Shared {
+		kept, own := filepath.Join(d.home.Shared(app.Name), dir), filepath.Join(tree, dir)
+		if _, err := os.Stat(kept); errors.Is(err, fs.ErrNotExist) {
+			if err := os.MkdirAll(filepath.Dir(kept), 0o711); err != nil {
+				return fmt.Errorf("share %s: %w", dir, err)
+			}
+			if info, err := os.Stat(own); err == nil && info.IsDir() {
+				err = os.Rename(own, kept) // what the first release brings along is where it begins
+				if err != nil {
+					return fmt.Errorf("share %s: %w", dir, err)
+				}
+			} else if err := os.MkdirAll(kept, 0o777); err != nil {
+				return fmt.Errorf("share %s: %w", dir, err)
+			}
+			if err := giveTo(app.User, kept); err != nil {
+				return fmt.Errorf("share %s: %w", dir, err)
+			}
+		}
+		if err := os.RemoveAll(own); err != nil {
+			return fmt.Errorf("share %s: %w", dir, err)
+		}
+		if err := os.MkdirAll(filepath.Dir(own), 0o755); err != nil {
+			return fmt.Errorf("share %s: %w", dir, err)
+		}
+		if err := os.Symlink(kept, own); err != nil {
+			return fmt.Errorf("share %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// giveTo makes a new shared directory, with what is in it, the property of
+// the user that the instances run as: they are there to write to it.
+func giveTo(name, dir string) error {
+	if name == "" || os.Geteuid() != 0 {
+		return nil
+	}
+	uid, gid, err := systemUser(name)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, uid, gid)
+	})
+}
+
+// systemUser looks up a user of this machine.
+func systemUser(name string) (uid, gid int, err error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, 0, gapless.Errorf(gapless.Invalid, "user %s does not exist on this machine", name).
+			WithHint("create it (useradd --system %s) or change user: in gapless.yaml", name)
+	}
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return 0, 0, err
+	}
+	gid, err = strconv.Atoi(u.Gid)
+	return uid, gid, err
+}
+
+// build runs the build command inside the new tree.
+func build(ctx context.Context, rel *gapless.Release, env environment, say func(string, ...any)) error {
+	if rel.Spec.Build == "" {
+		return nil
+	}
+	began := time.Now()
+	say("building: %s", rel.Spec.Build)
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", rel.Spec.Build)
+	cmd.Dir = rel.Tree
+	cmd.Env = []string{"HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8", "CI=1",
+		"PATH=" + strings.TrimPrefix(filepath.Dir(rel.Runtime.Path)+":", ".:") + os.Getenv("PATH")}
+	for k, v := range env.of(gapless.WebProcess) {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		tail := lastLines(out.String(), 20)
+		return gapless.Errorf(gapless.NotStarted, "build %q: %w\n%s", rel.Spec.Build, err, strings.Join(tail, "\n")).
+			WithHint("run it by hand in %s, or set build: false in gapless.yaml", rel.Spec.Source)
+	}
+	say("built in %s", time.Since(began).Round(100*time.Millisecond))
+	return nil
+}
+
+func lastLines(text string, n int) []string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return lines[max(0, len(lines)-n):]
+}
+
+// identity hashes what a release is made of. The hash is keyed, because the
+// values of the environment go into it and it is shown to people.
+func (d *Daemon) identity(rel *gapless.Release, tree string, env environment) string {
+	h := hmac.New(sha256.New, d.key)
+	enc := json.NewEncoder(h)
+	for _, part := range []any{tree, rel.Commands, rel.Runtime, rel.Spec, env} {
+		_ = enc.Encode(part) // writes to a hash do not fail
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}
+
+// readKey returns the installation's own secret, made at its first start.
+func readKey(path string) ([]byte, error) {
+	key, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key = []byte(rand.Text())
+		err = os.WriteFile(path, key, 0o600)
+	}
+	if err == nil && len(key) < 16 {
+		err = errors.New("it is too short")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the key file %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// newID is a rollout ID: sorts by time, unlike any other.
+func newID(now time.Time) string {
+	return strings.ToLower(now.UTC().Format("20060102t150405")) + "-" + strings.ToLower(rand.Text()[:5])
+}
+
+// FindRuntime finds the node that the caller's PATH and the app ask for, if
+// one of its commands needs it.
+func FindRuntime(app *gapless.App) (gapless.Runtime, error) {
+	for _, p := range app.Processes {
+		cmd, err := snapshot.Resolve(app.Source, p.Run)
+		if err != nil {
+			return gapless.Runtime{}, err
+		}
+		if snapshot.NeedsNode(cmd) {
+			return snapshot.DetectNode(app.Source)
+		}
+	}
+	return gapless.Runtime{}, nil
+}
+
+// readEnvironment reads a release's 0600 file.
+func readEnvironment(rel *gapless.Release) (environment, error) {
+	data, err := os.ReadFile(rel.EnvFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the environment of %s: %w", rel.Name, err)
+	}
+	var env environment
+	if err := json.Unmarshal(data, &env); err != nil {
+		return nil, fmt.Errorf("read the environment of %s: %w", rel.Name, err)
+	}
+	return env, nil
+}
+
+// checkRequest refuses what the command line would never send.
+func checkRequest(req api.DeployRequest) error {
+	if req.Kind != "up" && req.Kind != "deploy" {
+		return gapless.Errorf(gapless.Invalid, "unknown kind of rollout %q", req.Kind).WithHint("known: up, deploy")
+	}
+	return req.App.Validate()
+}

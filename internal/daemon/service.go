@@ -1,0 +1,573 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"gapless"
+	"gapless/internal/api"
+	"gapless/internal/keeper"
+	"gapless/internal/rollout"
+)
+
+// How many releases of an app stay on disk beside those in use: of those that
+// served, and of those that were taken back.
+const (
+	releasesKept = 5
+	failedKept   = 2
+)
+
+// Deploy implements api.Service: it returns at once; the release is made and
+// rolled out in the background.
+func (d *Daemon) Deploy(ctx context.Context, req api.DeployRequest) (gapless.Rollout, error) {
+	if err := checkRequest(req); err != nil {
+		return gapless.Rollout{}, err
+	}
+	if err := d.stranger(req.App.Name); err != nil {
+		return gapless.Rollout{}, err
+	}
+	if err := d.router.conflict(&req.App); err != nil {
+		return gapless.Rollout{}, err
+	}
+	if req.Replace {
+		if err := d.clear(ctx, req.App.Name); err != nil {
+			return gapless.Rollout{}, err
+		}
+	}
+	a, err := d.claim(req)
+	if err != nil {
+		return gapless.Rollout{}, err
+	}
+	r := *a.preparing
+	err = d.listen(ctx, &req.App) // a port that is taken is told before anything is copied
+	if err == nil {
+		err = d.store.SaveApp(ctx, a.name, a.runner.State(), &r)
+	}
+	if err != nil {
+		a.settle()
+		d.tidy()
+		return gapless.Rollout{}, err
+	}
+	d.work.Go(func() {
+		defer d.tidy()
+		defer a.settle()
+		if err := d.rollOut(d.ctx, a, req, r); err != nil {
+			d.fail(a, r, err)
+		}
+	})
+	return r, nil
+}
+
+// clear takes a rollout that is under way back and waits until it is.
+func (d *Daemon) clear(ctx context.Context, name string) error {
+	a, err := d.app(name)
+	if err != nil || !a.runner.State().Busy() {
+		return nil // nothing to replace
+	}
+	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
+		return rollout.Abort(s, "replaced by a newer deploy", time.Now()), nil
+	})
+	if err != nil {
+		return err
+	}
+	for a.runner.State().Busy() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// claim marks the app as busy with a new rollout.
+func (d *Daemon) claim(req api.DeployRequest) (*app, error) {
+	a, err := d.app(req.App.Name)
+	if err != nil {
+		a = d.addApp(rollout.State{App: req.App.Name, Down: true})
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.runner.State()
+	switch {
+	case a.preparing != nil || s.Busy():
+		return nil, gapless.Errorf(gapless.Conflict, "a rollout of %s is under way", a.name).
+			WithHint("watch it with: gapless status -f %s, or take its place with: gapless deploy --replace", a.name)
+	case s.Down && len(s.Members) > 0:
+		return nil, gapless.Errorf(gapless.Conflict, "%s is being taken down", a.name).WithHint("try again when it is down")
+	case d.elsewhere(s, &req.App) != "" && !req.Moved:
+		return nil, gapless.Errorf(gapless.Conflict, "%s was started from %s, and this is %s", a.name, d.elsewhere(s, &req.App), req.App.Source).
+			WithHint("if it is another app, name it: --name; if %s moved here: --moved", a.name)
+	case req.Kind == "up" && !s.Down && s.Stable != "":
+		return nil, gapless.Errorf(gapless.Conflict, "%s is up already (%s)", a.name, s.Stable).
+			WithHint("ship what is in this directory with: gapless deploy")
+	}
+	a.wanted = req.App.Listen
+	a.preparing = &gapless.Rollout{ID: newID(time.Now()), App: a.name, Kind: req.Kind, From: s.Stable, Outcome: gapless.Running, Started: time.Now().UTC()}
+	return a, nil
+}
+
+// elsewhere is the directory that the app's last release was made from, if
+// that is not this one's.
+func (d *Daemon) elsewhere(s rollout.State, app *gapless.App) string {
+	if last := d.lastRelease(s); last != nil && last.Spec.Source != app.Source {
+		return last.Spec.Source
+	}
+	return ""
+}
+
+func (a *app) settle() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.preparing, a.wanted = nil, nil
+}
+
+// listen makes keeper hold an app's addresses.
+func (d *Daemon) listen(ctx context.Context, app *gapless.App) error {
+	if app.Process(gapless.WebProcess) == nil {
+		return nil
+	}
+	for _, addr := range app.Listen {
+		if err := d.keeper.Listen(ctx, addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tidy gives back what nothing uses any more. A socket that is held and not
+// accepted from would let clients wait for nothing.
+func (d *Daemon) tidy() {
+	if err := d.unlisten(d.ctx); err != nil && d.ctx.Err() == nil {
+		d.log.Warn("give back addresses", "err", err)
+	}
+}
+
+// rollOut makes the release and begins its rollout.
+func (d *Daemon) rollOut(ctx context.Context, a *app, req api.DeployRequest, r gapless.Rollout) error {
+	say := func(format string, args ...any) {
+		d.emit(note(r, "prepare", "", format, args...))
+	}
+	if err := d.carryOver(a, &req); err != nil {
+		return err
+	}
+	rel, err := d.prepare(ctx, req, say)
+	if err != nil {
+		return err
+	}
+	say("%s is %s", rel.Name, rel.ID)
+	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
+		return rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), time.Now())
+	})
+	if err != nil {
+		return errors.Join(err, d.discard(ctx, rel))
+	}
+	return nil
+}
+
+// carryOver adds the values of variables that were given with --env for the
+// last release and not again now.
+func (d *Daemon) carryOver(a *app, req *api.DeployRequest) error {
+	last := d.lastRelease(a.runner.State())
+	if req.App.Flags == nil || last == nil {
+		return nil
+	}
+	var old environment
+	for _, name := range req.App.Flags.Env {
+		if _, given := req.Env[name]; given {
+			continue
+		}
+		if old == nil {
+			var err error
+			if old, err = readEnvironment(last); err != nil {
+				return err
+			}
+		}
+		if value, ok := old[""][name]; ok {
+			if req.Env == nil {
+				req.Env = map[string]string{}
+			}
+			req.Env[name] = value
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) specOf(app, release string) *gapless.App {
+	if release == "" {
+		return nil
+	}
+	rel, err := d.release(app, release)
+	if err != nil {
+		return nil
+	}
+	return &rel.Spec
+}
+
+// counts is what the candidate gets: what its configuration says, but a
+// `gapless scale` stays in force while that number in the file is unchanged.
+func counts(s rollout.State, rel *gapless.Release, before *gapless.App) map[string]int {
+	out := map[string]int{}
+	for _, p := range rel.Spec.Processes {
+		out[p.Name] = p.Instances
+		if before == nil {
+			continue
+		}
+		if old := before.Process(p.Name); old != nil && old.Instances == p.Instances {
+			if n, ok := s.Counts[p.Name]; ok {
+				out[p.Name] = n
+			}
+		}
+	}
+	return out
+}
+
+// fail ends a rollout that never began.
+func (d *Daemon) fail(a *app, r gapless.Rollout, err error) {
+	r.Outcome, r.Finished, r.Reason, r.Hint = gapless.NothingStarted, time.Now().UTC(), err.Error(), gapless.HintOf(err)
+	if r.Hint == "" && errors.Is(err, syscall.ENOSPC) {
+		r.Hint = "free some space on the disk that holds " + string(d.home)
+	}
+	a.mu.Lock()
+	a.failed = &r
+	a.mu.Unlock()
+	if err := d.store.SaveApp(d.ctx, a.name, a.runner.State(), &r); err != nil {
+		d.log.Error("save a failed rollout", "err", err)
+	}
+	d.emit(note(r, finished, "error", "nothing was started: %s", r.Reason))
+}
+
+func note(r gapless.Rollout, kind, level, format string, args ...any) gapless.Event {
+	return gapless.Event{Time: time.Now(), App: r.App, Rollout: r.ID, Release: r.To, Kind: kind, Level: level,
+		Message: fmt.Sprintf(format, args...)}
+}
+
+// Restart implements api.Service.
+func (d *Daemon) Restart(ctx context.Context, name string) (gapless.Rollout, error) {
+	return d.begin(ctx, name, func(s rollout.State, id string, rel *gapless.Release) (rollout.State, error) {
+		return rollout.BeginRestart(s, id, rel, time.Now())
+	})
+}
+
+// Scale implements api.Service.
+func (d *Daemon) Scale(ctx context.Context, name string, req api.ScaleRequest) (gapless.Rollout, error) {
+	if req.Instances < 0 || req.Instances > 1000 {
+		return gapless.Rollout{}, gapless.Errorf(gapless.Invalid, "%d instances are not between 0 and 1000", req.Instances)
+	}
+	if req.Process == "" {
+		req.Process = gapless.WebProcess
+	}
+	return d.begin(ctx, name, func(s rollout.State, id string, rel *gapless.Release) (rollout.State, error) {
+		return rollout.BeginScale(s, id, rel, req.Process, req.Instances, time.Now())
+	})
+}
+
+// begin starts a rollout of the stable release.
+func (d *Daemon) begin(ctx context.Context, name string, f func(rollout.State, string, *gapless.Release) (rollout.State, error)) (gapless.Rollout, error) {
+	a, err := d.app(name)
+	if err != nil {
+		return gapless.Rollout{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.preparing != nil {
+		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "a rollout of %s is under way", name).
+			WithHint("watch it with: gapless status -f %s", name)
+	}
+	var out gapless.Rollout
+	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
+		var rel *gapless.Release
+		if s.Stable != "" {
+			if rel, err = d.release(name, s.Stable); err != nil {
+				return s, err
+			}
+		}
+		s, err := f(s, newID(time.Now()), rel)
+		if err == nil {
+			out = *s.Rollout
+		}
+		return s, err
+	})
+	return out, err
+}
+
+// Down implements api.Service: it returns when nothing of the app runs.
+func (d *Daemon) Down(ctx context.Context, name string) error {
+	a, err := d.app(name)
+	if err != nil {
+		return err
+	}
+	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
+		s.Down = true
+		return s, nil
+	})
+	if err != nil {
+		return err
+	}
+	for !a.gone(d.router) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return d.unlisten(ctx)
+}
+
+func (a *app) gone(r *router) bool {
+	if !a.runner.State().Idle() {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, route := range r.table.Routes {
+		if route.App == a.name {
+			return false
+		}
+	}
+	return true
+}
+
+// unlisten gives back the addresses that no route uses any more, and no
+// rollout is about to use.
+func (d *Daemon) unlisten(ctx context.Context) error {
+	d.listening.Lock()
+	defer d.listening.Unlock()
+	used := d.wanted()
+	held, err := d.keeper.Listeners(ctx)
+	if err != nil {
+		return err
+	}
+	d.router.mu.Lock()
+	for _, route := range d.router.table.Routes {
+		for _, addr := range route.Listen {
+			used[addr] = true
+		}
+	}
+	d.router.mu.Unlock()
+	for _, addr := range held {
+		if !used[addr] {
+			if err := d.keeper.Unlisten(ctx, addr); err != nil && gapless.CodeOf(err) != gapless.NotFound {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// wanted are the addresses of releases that are being made or rolled out.
+func (d *Daemon) wanted() map[string]bool {
+	d.mu.Lock()
+	apps := make([]*app, 0, len(d.apps))
+	for _, a := range d.apps {
+		apps = append(apps, a)
+	}
+	d.mu.Unlock()
+	out := map[string]bool{}
+	for _, a := range apps {
+		a.mu.Lock()
+		for _, addr := range a.wanted {
+			out[addr] = true
+		}
+		a.mu.Unlock()
+		s := a.runner.State()
+		names := []string{s.Stable}
+		if s.Busy() {
+			names = append(names, s.Rollout.To)
+		}
+		for _, name := range names {
+			if spec := d.specOf(a.name, name); spec != nil && !s.Idle() {
+				for _, addr := range spec.Listen {
+					out[addr] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Shutdown implements api.Service: every app goes down; keeper is stopped by the caller.
+func (d *Daemon) Shutdown(ctx context.Context) error {
+	d.mu.Lock()
+	var names []string
+	for name := range d.apps {
+		names = append(names, name)
+	}
+	d.mu.Unlock()
+	errs := make(chan error, len(names))
+	for _, name := range names {
+		go func() { errs <- d.Down(ctx, name) }()
+	}
+	var all error
+	for range names {
+		all = errors.Join(all, <-errs)
+	}
+	return all
+}
+
+// Releases implements api.Service.
+func (d *Daemon) Releases(ctx context.Context, name string) ([]gapless.Release, error) {
+	if _, err := d.app(name); err != nil {
+		return nil, err
+	}
+	return d.store.Releases(ctx, name)
+}
+
+// Rollout implements api.Service.
+func (d *Daemon) Rollout(ctx context.Context, id string) (gapless.Rollout, error) {
+	r := d.present(id)
+	if r == nil {
+		var err error
+		if r, err = d.store.Rollout(ctx, id); err != nil {
+			return gapless.Rollout{}, err
+		}
+	}
+	events, err := d.store.Events(ctx, id, 0)
+	if err != nil {
+		return gapless.Rollout{}, err
+	}
+	for _, e := range events {
+		switch e.Kind {
+		case "instance.log":
+			r.LogTail = append(r.LogTail, e.Message)
+		case "cause":
+			r.Hint = e.Message
+		}
+	}
+	return *r, nil
+}
+
+// present is a rollout as the engine knows it now: newer than what is saved
+// while the disk is full. It is nil for those of the past.
+func (d *Daemon) present(id string) *gapless.Rollout {
+	d.mu.Lock()
+	apps := slices.Collect(maps.Values(d.apps))
+	d.mu.Unlock()
+	for _, a := range apps {
+		if r := a.runner.State().Rollout; r != nil && r.ID == id {
+			return r
+		}
+		a.mu.Lock()
+		r := a.failed
+		a.mu.Unlock()
+		if r != nil && r.ID == id {
+			c := *r
+			return &c
+		}
+	}
+	return nil
+}
+
+// Events implements api.Service.
+func (d *Daemon) Events(ctx context.Context, id string, since int64) (iter.Seq2[gapless.Event, error], error) {
+	if _, err := d.store.Rollout(ctx, id); err != nil {
+		return nil, err
+	}
+	return d.hub.follow(ctx, id, since, func() (gapless.Rollout, error) { return d.Rollout(ctx, id) }), nil
+}
+
+// Logs implements api.Service.
+func (d *Daemon) Logs(ctx context.Context, name string, req api.LogRequest) (iter.Seq2[api.LogLine, error], error) {
+	if _, err := d.app(name); err != nil {
+		return nil, err
+	}
+	if req.Stream != "" && req.Stream != "out" && req.Stream != "err" {
+		return nil, gapless.Errorf(gapless.Invalid, "unknown stream %q", req.Stream).WithHint("known: out, err")
+	}
+	opt := keeper.ReadOptions{Lines: req.Lines, Follow: req.Follow, Filter: func(l keeper.Line) bool {
+		return (req.Stream == "" || l.Stream == req.Stream) && matches(l.Label, req.Instance)
+	}}
+	return func(yield func(api.LogLine, error) bool) {
+		for l, err := range keeper.ReadLogs(ctx, d.home.AppLog(name), opt) {
+			if !yield(api.LogLine{Time: l.Time, Label: l.Label, Stream: l.Stream, Text: l.Text}, err) {
+				return
+			}
+		}
+	}, nil
+}
+
+// matches reports whether a label such as v3/worker.1 is meant by v3,
+// v3/worker, worker or the whole label.
+func matches(label, want string) bool {
+	release, rest, _ := strings.Cut(label, "/")
+	process, _, _ := strings.Cut(rest, ".")
+	return want == "" || want == label || want == release || want == rest ||
+		want == process || want == release+"/"+process
+}
+
+// discard deletes a release that nothing uses.
+func (d *Daemon) discard(ctx context.Context, rel *gapless.Release) error {
+	d.mu.Lock()
+	delete(d.releases, rel.App+"/"+rel.Name)
+	d.mu.Unlock()
+	if err := d.store.DeleteRelease(ctx, rel.App, rel.Name); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(rel.Tree), ignoreMissing(os.Remove(rel.EnvFile)), ignoreMissing(os.Remove(d.home.Record(rel.App, rel.Name))))
+}
+
+// collect deletes old releases, never one that an instance or a rollout names.
+func (d *Daemon) collect(name string) {
+	a, err := d.app(name)
+	if err != nil {
+		return
+	}
+	list, err := d.store.Releases(d.ctx, name)
+	if err != nil {
+		d.log.Warn("collect releases", "app", name, "err", err)
+		return
+	}
+	s := a.runner.State()
+	used := map[string]bool{s.Stable: true}
+	for _, m := range s.Members {
+		used[m.Release] = true
+	}
+	if s.Rollout != nil {
+		used[s.Rollout.From], used[s.Rollout.To] = true, true
+	}
+	served, err := d.served(name)
+	if err != nil {
+		d.log.Warn("collect releases", "app", name, "err", err)
+		return
+	}
+	good, failed := 0, 0 // those that never served do not push out those that did
+	for i := range list {
+		keep := used[list[i].Name]
+		if served[list[i].Name] {
+			good++
+			keep = keep || good <= releasesKept
+		} else {
+			failed++
+			keep = keep || failed <= failedKept
+		}
+		if !keep {
+			if err := d.discard(d.ctx, &list[i]); err != nil {
+				d.log.Warn("collect releases", "app", name, "release", list[i].Name, "err", err)
+			}
+		}
+	}
+	d.tidy()
+}
+
+// served tells which releases of an app were ever promoted.
+func (d *Daemon) served(name string) (map[string]bool, error) {
+	list, err := d.store.Rollouts(d.ctx, name, 10_000)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for _, r := range list {
+		if r.Outcome == gapless.Promoted {
+			out[r.To] = true
+		}
+	}
+	return out, nil
+}

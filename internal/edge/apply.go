@@ -1,0 +1,220 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"gapless"
+)
+
+// keepCounts is how many releases that left the table are still reported.
+const keepCounts = 64
+
+func decodeTable(b []byte) (gapless.Table, error) {
+	var t gapless.Table
+	if err := json.Unmarshal(b, &t); err != nil {
+		return t, gapless.Errorf(gapless.Invalid, "read route table: %w", err)
+	}
+	return t, nil
+}
+
+// apply serves a table: all of it or nothing. It returns after the host has
+// stored it and every new request is routed by it.
+func (e *Edge) apply(ctx context.Context, t gapless.Table, save bool) error {
+	if err := check(t); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.state.Load()
+	switch {
+	case t.Version == old.table.Version:
+		return nil
+	case t.Version < old.table.Version:
+		return gapless.Errorf(gapless.Conflict, "route table %d is older than %d, which is served", t.Version, old.table.Version)
+	}
+
+	draining := e.draining.Load()
+	opened := map[string]*listener{}
+	undo := func() {
+		for _, l := range opened {
+			l.Close()
+		}
+	}
+	named := map[string]bool{}
+	for _, r := range t.Routes {
+		for _, addr := range r.Listen {
+			named[addr] = true
+			if draining || e.listeners[addr] != nil || opened[addr] != nil {
+				continue
+			}
+			l, err := e.cfg.Host.Listener(ctx, addr)
+			if err != nil {
+				undo()
+				return gapless.Errorf(gapless.Unavailable, "open listener %s: %w", addr, err)
+			}
+			opened[addr] = &listener{Listener: l, addr: addr, done: make(chan struct{})}
+		}
+	}
+	if save && !draining { // the generation that comes after stores its own
+		b, err := json.Marshal(t)
+		if err == nil {
+			err = e.cfg.Host.Save(ctx, b)
+		}
+		if err != nil {
+			undo()
+			return gapless.Errorf(gapless.Unavailable, "store route table: %w", err)
+		}
+	}
+
+	// From here on nothing fails. Instances leave before the new state is
+	// served: a request that still comes by the old one does not get them.
+	e.takeLeases(t, old.table)
+	st := e.build(t)
+	for _, r := range t.Routes {
+		for _, g := range r.Targets {
+			if i := e.instances[targetOf(r.App, g)]; g.Draining {
+				i.leave(g.Drain.Std())
+			} else {
+				i.stay()
+			}
+		}
+	}
+	for k, i := range e.instances {
+		if !st.names(k) {
+			i.leave(e.cfg.DrainTimeout)
+			if i.stopProbe != nil {
+				i.stopProbe()
+				i.stopProbe = nil
+			}
+			if i.inFlight.Load() == 0 {
+				delete(e.instances, k)
+			}
+		}
+	}
+	if draining {
+		for _, i := range e.instances {
+			i.partUnlessParting(time.Until(e.drainEnd))
+		}
+	}
+	e.state.Store(st)
+	close(old.changed)
+	for addr, l := range opened {
+		e.listeners[addr] = l
+		go e.accept(l)
+	}
+	for addr, l := range e.listeners {
+		if !named[addr] {
+			l.Close()
+			delete(e.listeners, addr)
+		}
+	}
+	e.log.Debug("route table served", "version", t.Version, "routes", len(t.Routes))
+	return nil
+}
+
+// check refuses what Validate cannot know.
+func check(t gapless.Table) error {
+	if err := t.Validate(); err != nil {
+		return err
+	}
+	for _, r := range t.Routes {
+		if len(r.Path) == 0 || r.Path[0] != '/' {
+			return gapless.Errorf(gapless.Invalid, "route of %s: path %q does not begin with /", r.App, r.Path)
+		}
+		for _, g := range r.Targets {
+			known := g.Release == r.Stable || r.Preview != nil && g.Release == r.Preview.Release
+			for _, w := range r.Weights {
+				known = known || w.Release == g.Release
+			}
+			if !known && !g.Draining {
+				return gapless.Errorf(gapless.Invalid, "route of %s: release %s of instance %s has no weight", r.App, g.Release, g.Instance)
+			}
+		}
+	}
+	return nil
+}
+
+func targetOf(app string, g gapless.Target) target {
+	return target{app: app, id: g.Instance, release: g.Release, address: g.Address}
+}
+
+// build makes the state of a table with the instances and counters that are
+// there already. e.mu is held.
+func (e *Edge) build(t gapless.Table) *state {
+	st := &state{table: t, listeners: map[string]*hosts{}, targets: map[target]bool{}, changed: make(chan struct{})}
+	apps := map[[2]string]bool{}
+	for _, spec := range t.Routes {
+		spec = e.leased(spec)
+		find := func(g gapless.Target) *instance {
+			k := targetOf(spec.App, g)
+			st.targets[k] = true
+			i := e.instances[k]
+			if i == nil {
+				i = newInstance(k)
+				e.instances[k] = i
+			}
+			e.keepProbing(i, spec.Probe, g.Draining)
+			return i
+		}
+		count := func(release string) *traffic {
+			apps[[2]string{spec.App, release}] = true
+			return e.count(spec.App, release)
+		}
+		r := newRoute(spec, find, count)
+		if w, ok := candidateWeight(spec); ok {
+			for _, s := range r.shares {
+				s.tally = e.tally(spec.App, s.release, w)
+			}
+		}
+		for _, addr := range spec.Listen {
+			h := st.listeners[addr]
+			if h == nil {
+				h = &hosts{named: map[string][]*route{}}
+				st.listeners[addr] = h
+			}
+			h.add(r, spec.Hosts)
+			if p := spec.Preview; p != nil && p.Host != "" {
+				h.add(r.preview, []string{p.Host})
+			}
+		}
+	}
+	for _, h := range st.listeners {
+		h.sort()
+	}
+	for k := 0; len(e.counts)-len(apps) > keepCounts && k < len(e.counts); {
+		if c := e.counts[k]; apps[[2]string{c.app, c.release}] {
+			k++
+			continue
+		}
+		e.counts = append(e.counts[:k:k], e.counts[k+1:]...)
+	}
+	return st
+}
+
+func (e *Edge) count(app, release string) *traffic {
+	for _, t := range e.counts {
+		if t.app == app && t.release == release {
+			return t
+		}
+	}
+	t := &traffic{app: app, release: release}
+	e.counts = append(e.counts, t)
+	return t
+}
+
+// keepProbing starts the probe of an instance, with the settings of its
+// route, and stops that of a draining one.
+func (e *Edge) keepProbing(i *instance, h gapless.Health, draining bool) {
+	if i.stopProbe != nil && (draining || i.probe != h) {
+		i.stopProbe()
+		i.stopProbe = nil
+	}
+	if i.stopProbe != nil || draining {
+		return
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	i.probe, i.stopProbe = h, cancel
+	go e.watchHealth(ctx, i, h)
+}

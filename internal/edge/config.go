@@ -1,0 +1,60 @@
+package edge
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// Host is what an edge needs from the process that holds its sockets.
+type Host interface {
+	// Listener returns a duplicate of the held listening socket for addr.
+	// Closing it does not close the socket for others.
+	Listener(ctx context.Context, addr string) (net.Listener, error)
+	// Save stores the last table, so that a restarted edge serves at once.
+	Save(ctx context.Context, table []byte) error
+	// Load returns what Save stored last, nil if nothing was.
+	Load(ctx context.Context) ([]byte, error)
+}
+
+// Config is how one edge generation runs. Host and Socket are required;
+// every limit has a safe default when it is zero.
+type Config struct {
+	Generation int
+	Socket     string // path of the control socket; made with mode 0600
+	Host       Host
+	Log        *slog.Logger
+
+	HeaderTimeout  time.Duration // from the first byte of a request head to its last; 30 s
+	IdleTimeout    time.Duration // of a client's kept connection; 75 s, longer than common load balancers keep theirs
+	BodyTimeout    time.Duration // without a byte of a request body; 60 s
+	WriteTimeout   time.Duration // for the client to take what it is sent, up to 512 KiB; 2 min
+	AnswerTimeout  time.Duration // from the request to the head of the answer; 5 min
+	ConnectTimeout time.Duration // to an instance; 3 s
+	UpstreamIdle   time.Duration // of a kept connection to an instance; 4 s, shorter than the 5 s of Node.js
+	DrainTimeout   time.Duration // of this generation, and of instances that leave the table without a deadline; 30 s
+	DrainGrace     time.Duration // for idle kept connections when this generation drains; 1.5 s
+	MaxConnections int           // from clients; 50000
+	MaxHeld        int           // requests waiting at once because nothing is ready; 2048
+	MaxBody        int64         // bytes of a request body; 0: no limit
+}
+
+func (c Config) withDefaults() Config {
+	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 30*time.Second)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 75*time.Second)
+	c.BodyTimeout = cmp.Or(c.BodyTimeout, time.Minute)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 2*time.Minute)
+	c.AnswerTimeout = cmp.Or(c.AnswerTimeout, 5*time.Minute)
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 3*time.Second)
+	c.UpstreamIdle = cmp.Or(c.UpstreamIdle, 4*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 30*time.Second)
+	c.DrainGrace = cmp.Or(c.DrainGrace, 1500*time.Millisecond)
+	c.MaxConnections = cmp.Or(c.MaxConnections, 50_000)
+	c.MaxHeld = cmp.Or(c.MaxHeld, 2048)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

@@ -1,0 +1,243 @@
+package edge
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gapless"
+)
+
+// Edge is one running generation.
+type Edge struct {
+	cfg   Config
+	log   *slog.Logger
+	start time.Time
+
+	ctx  context.Context // ends when what is left is cut
+	kill context.CancelFunc
+
+	state       atomic.Pointer[state]
+	holding     atomic.Int64
+	connections atomic.Int64
+	draining    atomic.Bool
+	drainOnce   sync.Once
+	drained     chan struct{} // closed when Drain was asked for
+	graceEnd    atomic.Int64  // edge clock; 0: not draining
+	drainEnd    time.Time     // deadline, set before draining
+
+	mu        sync.Mutex // applies, one at a time; and what follows
+	listeners map[string]*listener
+	instances map[target]*instance
+	counts    []*traffic // oldest first
+	tallies   []*tally   // oldest first
+	leases    map[string]*lease
+
+	tickMu  sync.Mutex
+	ticking map[ticked]struct{} // clients that the clock looks after
+}
+
+// listener accepts on one address of the table.
+type listener struct {
+	net.Listener
+	addr string
+	done chan struct{}
+}
+
+// Run serves until ctx ends (then it drains as Drain does) or until it has
+// been drained. It returns nil after a drain, also when the deadline cut
+// something off.
+func Run(ctx context.Context, cfg Config) error {
+	e := &Edge{
+		cfg: cfg.withDefaults(), start: time.Now(), drained: make(chan struct{}),
+		listeners: map[string]*listener{}, instances: map[target]*instance{}, ticking: map[ticked]struct{}{},
+	}
+	e.log = e.cfg.Log.With("edge", cfg.Generation)
+	e.ctx, e.kill = context.WithCancel(context.Background())
+	defer e.kill()
+	e.state.Store(&state{changed: make(chan struct{})})
+	if err := e.restore(ctx); err != nil {
+		return err
+	}
+	control, err := e.listenControl()
+	if err != nil {
+		return err
+	}
+	defer control.close()
+	go e.tick()
+	go control.serve()
+
+	select {
+	case <-ctx.Done():
+		e.Drain()
+	case <-e.drained:
+	}
+	e.awaitEmpty()
+	return nil
+}
+
+// restore serves the table that an edge before this one stored.
+func (e *Edge) restore(ctx context.Context) error {
+	b, err := e.cfg.Host.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("load the last table: %w", err)
+	}
+	if b == nil {
+		return nil
+	}
+	t, err := decodeTable(b)
+	if err == nil {
+		err = e.apply(ctx, t, false)
+	}
+	if err != nil {
+		// The daemon will bring a table; serving nothing until then beats not running.
+		e.log.Error("the stored table cannot be served", "error", err)
+	}
+	return nil
+}
+
+// now is the edge clock: nanoseconds since the start of this generation.
+func (e *Edge) now() int64 { return int64(time.Since(e.start)) }
+
+func (e *Edge) accept(l *listener) {
+	defer close(l.done)
+	pause := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Mostly out of descriptors: connections wait in the queue meanwhile.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			e.log.Warn("accept failed", "listen", l.addr, "error", err)
+			time.Sleep(pause)
+			continue
+		}
+		pause = 0
+		c := e.newConn(nc, l.addr)
+		if e.connections.Add(1) > int64(e.cfg.MaxConnections) {
+			go func() {
+				nc.Write(appendOwn(nil, tooMany, false, true))
+				c.lingerOn()
+				nc.Close()
+				e.connections.Add(-1)
+			}()
+			continue
+		}
+		e.watchOver(c)
+		go c.serve()
+	}
+}
+
+// Drain begins the end of this generation: nothing is accepted any more,
+// kept connections end with their next answer or after the grace, streams
+// are asked to end. Run returns when nothing is left, or at the deadline.
+func (e *Edge) Drain() {
+	e.drainOnce.Do(func() {
+		e.mu.Lock()
+		e.drainEnd = time.Now().Add(e.cfg.DrainTimeout)
+		e.draining.Store(true)
+		e.graceEnd.Store(e.now() + int64(e.cfg.DrainGrace))
+		for addr, l := range e.listeners {
+			l.Close()
+			<-l.done
+			delete(e.listeners, addr)
+		}
+		for _, i := range e.instances {
+			i.part(e.cfg.DrainTimeout)
+		}
+		e.mu.Unlock()
+		e.log.Info("draining", "connections", e.connections.Load())
+		close(e.drained)
+	})
+}
+
+// graceOver reports whether idle connections are to be closed.
+func (e *Edge) graceOver() bool {
+	end := e.graceEnd.Load()
+	return end != 0 && e.now() >= end
+}
+
+// awaitEmpty returns when every connection has ended, by force at the deadline.
+func (e *Edge) awaitEmpty() {
+	for e.connections.Load() > 0 && time.Now().Before(e.drainEnd) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := e.connections.Load(); n > 0 {
+		e.log.Warn("drain deadline passed: connections are cut", "connections", n)
+	}
+	e.kill()
+	e.tickMu.Lock()
+	for c := range e.ticking {
+		c.cut()
+	}
+	e.tickMu.Unlock()
+	e.mu.Lock()
+	for _, i := range e.instances {
+		i.pool.shut()
+		if i.stopProbe != nil {
+			i.stopProbe()
+		}
+	}
+	e.mu.Unlock()
+}
+
+// report says what is served and what is in flight.
+func (e *Edge) report() gapless.EdgeReport {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := gapless.EdgeReport{
+		Generation: e.cfg.Generation, Version: e.state.Load().table.Version,
+		Draining: e.draining.Load(), Connections: int(e.connections.Load()),
+		Instances: []gapless.InstanceTraffic{}, Releases: []gapless.ReleaseTraffic{},
+	}
+	named := e.state.Load()
+	for t, i := range e.instances {
+		it := i.report()
+		if it.InFlight == 0 && i.leaving.Load() && !named.names(t) {
+			delete(e.instances, t)
+			continue
+		}
+		if k := slices.IndexFunc(r.Instances, func(o gapless.InstanceTraffic) bool {
+			return o.App == it.App && o.Instance == it.Instance
+		}); k >= 0 { // the same instance at another address before
+			r.Instances[k].InFlight += it.InFlight
+			r.Instances[k].Upgraded += it.Upgraded
+			r.Instances[k].Requests += it.Requests
+			continue
+		}
+		r.Instances = append(r.Instances, it)
+	}
+	slices.SortFunc(r.Instances, func(a, b gapless.InstanceTraffic) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Instance, b.Instance))
+	})
+	for _, t := range e.counts {
+		r.Releases = append(r.Releases, t.report())
+	}
+	for _, t := range e.tallies {
+		r.Tallies = append(r.Tallies, t.report())
+	}
+	r.FellBack = e.fellBack()
+	return r
+}
+
+// newID makes a request id: 128 random bits in hex.
+func newID(id *[32]byte) []byte {
+	var b [16]byte
+	hi, lo := rand.Uint64(), rand.Uint64()
+	for i := range 8 {
+		b[i], b[8+i] = byte(hi>>(8*i)), byte(lo>>(8*i))
+	}
+	hex.Encode(id[:], b[:])
+	return id[:]
+}

@@ -1,0 +1,352 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"gapless/internal/edge/h1"
+)
+
+// client is the side that asked: an HTTP/1.1 connection or an HTTP/2 stream.
+// Bodies pass as HTTP/1.1 frames them; a plain client gets answers without chunks.
+type client interface {
+	// more reads the next bytes of the request body, framed as the request head says.
+	more(p []byte) (int, error)
+	// stopMore makes a call of more return an error soon; resumeMore undoes it.
+	stopMore()
+	resumeMore()
+	// interim passes on a 1xx answer.
+	interim(x *exchange) error
+	// head sends the head of the answer and the first bytes of its body.
+	head(x *exchange, a h1.Answer, first []byte) error
+	// write sends bytes of the body.
+	write(b []byte) error
+	// splice sends n bytes of the body straight from an instance. It reports
+	// false if it cannot.
+	splice(u *upstream, n int64) (sent int64, err error, able bool)
+	// tell answers on the edge's own account.
+	tell(x *exchange, o own) error
+}
+
+// watch is what the edge's clock sees of an exchange: when which side must
+// have moved. Times are of the edge clock, 0 is never.
+type watch struct {
+	answerDue atomic.Int64 // the instance must have begun to answer
+	writeDue  atomic.Int64 // the client must have taken what it was sent
+	readDue   atomic.Int64 // the client must have sent more
+	waiting   atomic.Int64 // since when only the instance can move: the client may be gone unseen
+	gone      atomic.Bool  // the client went away
+	upstream  atomic.Pointer[upstream]
+}
+
+// exchange is one request and its answer. It is used again and again.
+type exchange struct {
+	edge     *Edge
+	client   client
+	watch    *watch
+	listener string
+	http2    bool // the client is an HTTP/2 stream
+	plain    bool // the client wants bodies without chunks
+
+	req, resp h1.Head
+	fw        h1.Forward
+	id        [32]byte
+
+	in    *buffer // the request head, and what came after it
+	n     int     // bytes in it
+	body  []byte  // of in: the first bytes of the body, framed
+	rest  []byte  // of in, or of spare: bytes after this request
+	spare *buffer // what the pump read too much
+	out   *buffer // where heads are written
+
+	bodyLeft int64 // of a Content-Length body, not in body
+	bodyDone bool  // body has the end of it
+	chunk    h1.Chunk
+	pump     *pump // sends the rest of the body while the answer is read
+
+	chosen                       *share
+	tried                        [maxTries]*instance
+	nTried                       int
+	retried                      bool
+	failedTry, booked, bookedBad bool          // see book
+	started                      int64         // edge clock when the head had been read
+	held                         time.Duration // of which waiting for anyone to be ready
+
+	status    int  // of the answer sent to the client, 0: none yet
+	sent      bool // a byte of the request reached an instance
+	continued bool // 100 was passed on
+	close     bool // the client's connection ends after this
+	cut       bool // and must end so that the client sees the answer was not whole
+	stale     bool // a kept connection failed, not the instance
+	dirty     bool // there is more on the instance's connection than the answer
+	failure   own  // what to say if nobody answers
+
+	mode   framing // of the answer
+	left   int64
+	answer h1.Chunk
+}
+
+// framing is how the body of an answer ends.
+type framing uint8
+
+const (
+	noBody  framing = iota
+	counted         // after left bytes
+	chunked
+	untilClose
+)
+
+const (
+	maxTries      = 3 // for one request: the first and two retries
+	spliceFrom    = 128 << 10
+	spliceStep    = 512 << 10
+	maxInterim    = 32
+	goneAfter     = int64(time.Second) // an exchange must last this long before the client is looked at
+	holdRetry     = 250 * time.Millisecond
+	settleTimeout = 2 * time.Second
+)
+
+// outcome is how one try with one instance ended.
+type outcome uint8
+
+const (
+	answered  outcome = iota // the whole answer went to the client
+	unsent                   // nothing reached the instance
+	dropped                  // the connection ended before a byte of an answer
+	broken                   // the instance failed before its answer began for the client
+	truncated                // it failed after that: the client must see that there is no end
+	aborted                  // the client went away
+	upgraded                 // both went over to another protocol, and have ended
+)
+
+func (x *exchange) begin(e *Edge, now int64) {
+	x.edge, x.started, x.held = e, now, 0
+	x.chosen, x.nTried, x.retried = nil, 0, false
+	x.failedTry, x.booked, x.bookedBad = false, false, false
+	x.status, x.sent, x.continued, x.cut = 0, false, false, false
+	x.close = x.req.Close || e.draining.Load()
+	x.failure, x.stale, x.dirty = own{}, false, false
+	x.pump = nil
+	x.plain = x.http2 || x.req.HTTP10
+	x.chunk, x.bodyLeft, x.bodyDone = h1.Chunk{}, 0, true
+	x.body, x.rest = nil, nil
+}
+
+// frame divides what came after the head into this request's body and the
+// rest. It returns a refusal if the body is malformed.
+func (x *exchange) frame(after []byte) *h1.Refusal {
+	switch {
+	case x.req.Chunked:
+		n, done, err := x.chunk.Feed(after)
+		if err != nil {
+			return err
+		}
+		x.body, x.rest, x.bodyDone = after[:n], after[n:], done
+	case x.req.ContentLength > 0:
+		n := min(int64(len(after)), x.req.ContentLength)
+		x.body, x.rest = after[:n], after[n:]
+		x.bodyLeft = x.req.ContentLength - n
+		x.bodyDone = x.bodyLeft == 0
+	default:
+		x.rest = after
+	}
+	return nil
+}
+
+// try gives the request to one instance.
+func (x *exchange) try(ctx context.Context, i *instance, fresh bool) outcome {
+	e := x.edge
+	var u *upstream
+	if !fresh {
+		u = i.pool.get(e.now())
+		if u != nil && !x.req.Safe && look(u.raw) != quiet {
+			u.Close() // it cannot be repeated, so it must not meet a dead connection
+			u = nil
+		}
+	}
+	if u == nil {
+		var err error
+		if u, err = dial(ctx, i.network, i.dial, e.cfg.ConnectTimeout); err != nil {
+			if ctx.Err() != nil {
+				return aborted
+			}
+			i.refused.Store(e.now())
+			x.failure, x.stale = refusedBy(i, err), false
+			return unsent
+		}
+	}
+	x.stale = u.pooled // until the first byte of an answer
+	x.watch.upstream.Store(u)
+	if x.watch.gone.Load() { // before there was an upstream to wake
+		u.Close()
+		return aborted
+	}
+	reuse := false
+	defer func() {
+		if reuse {
+			i.pool.put(u, e.now())
+		} else {
+			u.Close()
+		}
+	}()
+
+	if !x.send(u) {
+		x.failure = resetBy(i)
+		return dropped
+	}
+	buf, n, o := x.readHead(u, i)
+	if o != answered {
+		return o
+	}
+	if x.resp.Status == 101 {
+		return x.switchOver(i, u, buf, n)
+	}
+	if o = x.relay(i, u, buf, n); o != answered {
+		return o
+	}
+	reuse = x.mode != untilClose && !x.resp.Close && !x.dirty && u.limit > 0
+	if x.pump != nil {
+		// The answer was complete before the request was: the instance gets a
+		// moment to take the rest.
+		if x.resp.Close || !x.pump.wait(settleTimeout) || x.pump.discard.Load() || !x.pump.whole {
+			reuse = false
+		}
+	}
+	return answered
+}
+
+// send writes the request's head and what there is of its body, and starts
+// the pump for the rest. It returns false if nothing could be written.
+func (x *exchange) send(u *upstream) bool {
+	head := x.req.AppendRequest(x.out[:0], &x.fw)
+	var n int
+	var err error
+	if len(head)+len(x.body) <= cap(head) {
+		n, err = u.Write(append(head, x.body...))
+	} else if n, err = u.Write(head); err == nil {
+		_, err = u.Write(x.body)
+	}
+	x.sent = x.sent || n > 0
+	if err != nil && n == 0 {
+		return false
+	}
+	// After another error there may still be an answer to read.
+	if !x.bodyDone {
+		x.startPump(u)
+	}
+	return true
+}
+
+// readHead reads answers until the final one, passing interim ones on. The
+// buffer that it returns holds the head and what followed it.
+func (x *exchange) readHead(u *upstream, i *instance) (buf *buffer, n int, o outcome) {
+	e := x.edge
+	now := e.now()
+	x.watch.answerDue.Store(now + int64(e.cfg.AnswerTimeout))
+	if x.pump == nil {
+		x.watch.waiting.Store(now)
+	}
+	buf, n, o = x.readUpstream(u, i)
+	if o != answered {
+		return nil, 0, o
+	}
+	x.stale = false
+	for interims := 0; ; {
+		done, bad := x.resp.ParseResponse(buf[:n])
+		switch {
+		case bad != nil || !done && n >= maxHead:
+			putBuffer(buf)
+			x.failure = malformedBy(i, bad)
+			return nil, 0, broken
+		case !done:
+			k, err := x.readMore(u, buf[n:])
+			if err != nil {
+				putBuffer(buf)
+				if x.watch.gone.Load() {
+					return nil, 0, aborted
+				}
+				x.failure = resetBy(i)
+				return nil, 0, broken
+			}
+			n += k
+			continue
+		case x.resp.Status == 101:
+			if !x.req.Upgrade || x.http2 {
+				putBuffer(buf)
+				x.failure = malformedBy(i, nil)
+				return nil, 0, broken
+			}
+		case x.resp.Interim():
+			if interims++; interims > maxInterim {
+				putBuffer(buf)
+				x.failure = malformedBy(i, nil)
+				return nil, 0, broken
+			}
+			x.continued = x.continued || x.resp.Status == 100
+			if err := x.client.interim(x); err != nil {
+				putBuffer(buf)
+				return nil, 0, aborted
+			}
+			n = copy(buf[:], buf[x.resp.Size:n])
+			if n > 0 {
+				continue
+			}
+			putBuffer(buf)
+			if buf, n, o = x.readUpstream(u, i); o != answered {
+				if o == dropped {
+					o = broken // it has begun to answer
+				}
+				return nil, 0, o
+			}
+			continue
+		}
+		x.watch.answerDue.Store(0)
+		return buf, n, answered
+	}
+}
+
+// readUpstream waits for bytes of an answer.
+func (x *exchange) readUpstream(u *upstream, i *instance) (*buffer, int, outcome) {
+	for {
+		buf, n, err := u.reader.next()
+		if err == nil {
+			return buf, n, answered
+		}
+		switch {
+		case x.watch.gone.Load():
+			return nil, 0, aborted
+		case x.pump != nil && x.pump.bad.Load() != nil:
+			x.failure = badRequest(x.pump.bad.Load())
+			return nil, 0, broken
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if due := x.watch.answerDue.Load(); due != 0 && x.edge.now() >= due {
+				x.failure = timeoutOf(i)
+				return nil, 0, broken
+			}
+			u.SetReadDeadline(time.Time{}) // meant for an exchange before this one
+			continue
+		}
+		x.failure = resetBy(i)
+		return nil, 0, dropped
+	}
+}
+
+// readMore reads into the space after what a buffer already has.
+func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
+	for {
+		n, err := u.Conn.Read(p)
+		if n > 0 {
+			return n, nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && !x.watch.gone.Load() {
+			if due := x.watch.answerDue.Load(); due == 0 || x.edge.now() < due {
+				u.SetReadDeadline(time.Time{})
+				continue
+			}
+		}
+		return 0, err
+	}
+}

@@ -1,0 +1,389 @@
+package h1
+
+import "bytes"
+
+const (
+	// MaxHead is the largest head in bytes that can be parsed.
+	MaxHead = 48 << 10
+	// MaxFields is the largest number of header fields of one head.
+	MaxFields = 128
+
+	maxTokens = 32 // in all Connection fields of one head
+)
+
+// Refusal says why a message is not accepted, and the status to answer with.
+type Refusal struct {
+	Status int
+	Reason string
+}
+
+func (r *Refusal) Error() string { return r.Reason }
+
+var (
+	errLine      = &Refusal{400, "malformed first line"}
+	errEnding    = &Refusal{400, "a line does not end in CRLF"}
+	errField     = &Refusal{400, "malformed header field"}
+	errControl   = &Refusal{400, "control character in a header field"}
+	errLength    = &Refusal{400, "malformed or repeated Content-Length"}
+	errFraming   = &Refusal{400, "Content-Length together with Transfer-Encoding"}
+	errCoding    = &Refusal{501, "transfer coding other than chunked"}
+	errCodings   = &Refusal{400, "repeated or misplaced Transfer-Encoding"}
+	errHost      = &Refusal{400, "missing, repeated or malformed Host"}
+	errNominated = &Refusal{400, "Connection names a field that it must not name"}
+	errFields    = &Refusal{431, "too many header fields"}
+	errTarget    = &Refusal{400, "malformed request target"}
+	errVersion   = &Refusal{505, "HTTP version is not supported"}
+	errConnect   = &Refusal{501, "CONNECT is not supported"}
+	errExpect    = &Refusal{417, "unknown expectation"}
+	errHead      = &Refusal{431, "head is too large"}
+)
+
+// kind is what the edge does with a field.
+type kind uint8
+
+const (
+	plain          kind = iota // forwarded as it is
+	hop                        // between two neighbours only: not forwarded
+	connection                 // as hop; its tokens are read
+	keepAlive                  // as hop; its timeout is read
+	host                       // one per request
+	length                     // Content-Length
+	coding                     // Transfer-Encoding
+	upgrade                    // forwarded only with Connection: upgrade
+	expect                     // 100-continue
+	forwardedFor               // appended to or replaced
+	forwardedHost              // believed from trusted peers, else replaced
+	forwardedPort              //
+	forwardedProto             //
+	peerClaim                  // Forwarded, X-Real-IP: dropped unless the peer is trusted
+	requestID                  //
+	contentType                //
+)
+
+// span is a piece of the bytes that a head was parsed from.
+type span struct{ from, to uint16 }
+
+type field struct {
+	start, end  uint16 // whole line, CRLF included
+	name, value span   // value without the white space around it
+	kind        kind
+}
+
+// Head is one parsed message head. It refers to the bytes it was parsed from
+// and is valid as long as they are not changed. Its zero value is ready; it
+// is meant to be used again for the next message.
+type Head struct {
+	Size          int   // bytes of the head, the empty line included
+	ContentLength int64 // -1: not given
+	Chunked       bool  // Transfer-Encoding: chunked
+	HTTP10        bool  // the sender speaks HTTP/1.0
+	Close         bool  // the sender will not keep the connection
+	KeepAlive     bool  // the sender asked for keep-alive explicitly
+	Upgrade       bool  // Upgrade, with Connection: upgrade
+	WebSocket     bool  // the protocol of Upgrade is websocket
+
+	// of requests
+	Head   bool // method HEAD: the answer has no body
+	Safe   bool // GET, HEAD or OPTIONS without a body: may be repeated
+	Expect bool // Expect: 100-continue
+
+	// of responses
+	Status      int
+	EventStream bool // Content-Type: text/event-stream
+	IdleSeconds int  // Keep-Alive: timeout=…; -1: not given
+
+	src                  []byte
+	line                 span // first line without CRLF
+	method, target, path span
+	hostValue            span
+	n                    int
+	fields               [MaxFields]field
+}
+
+func (h *Head) reset(b []byte) {
+	h.Size, h.ContentLength, h.Status, h.IdleSeconds, h.n = 0, -1, 0, -1, 0
+	h.Chunked, h.HTTP10, h.Close, h.KeepAlive, h.Upgrade, h.WebSocket = false, false, false, false, false, false
+	h.Head, h.Safe, h.Expect, h.EventStream = false, false, false, false
+	h.method, h.target, h.path, h.hostValue, h.line = span{}, span{}, span{}, span{}, span{}
+	h.src = b
+}
+
+func (h *Head) of(s span) []byte { return h.src[s.from:s.to] }
+
+// HasBody reports whether a request has a body to be read.
+func (h *Head) HasBody() bool { return h.Chunked || h.ContentLength > 0 }
+
+// parseFields reads the header fields from offset p on. It returns false
+// while the empty line at the end has not arrived.
+func (h *Head) parseFields(p int, request bool) (bool, *Refusal) {
+	b := h.src
+	hosts, codings, connections := 0, 0, 0
+	for {
+		i := bytes.IndexByte(b[p:], '\n')
+		if i < 0 {
+			return false, nil
+		}
+		if i == 0 || b[p+i-1] != '\r' {
+			return false, errEnding
+		}
+		if i == 1 {
+			h.Size = p + 2
+			break
+		}
+		if h.n == MaxFields {
+			return false, errFields
+		}
+		end := p + i + 1
+		line := b[p : end-2]
+		j := 0
+		for j < len(line) && token[line[j]] != 0 {
+			j++
+		}
+		if j == 0 || j == len(line) || line[j] != ':' {
+			return false, errField
+		}
+		if hasControl(line[j+1:]) {
+			return false, errControl
+		}
+		from, to := j+1, len(line)
+		for from < to && (line[from] == ' ' || line[from] == '\t') {
+			from++
+		}
+		for to > from && (line[to-1] == ' ' || line[to-1] == '\t') {
+			to--
+		}
+		f := &h.fields[h.n]
+		h.n++
+		*f = field{
+			start: uint16(p), end: uint16(end),
+			name:  span{uint16(p), uint16(p + j)},
+			value: span{uint16(p + from), uint16(p + to)},
+			kind:  classify(line[:j]),
+		}
+		v := line[from:to]
+		switch f.kind {
+		case host:
+			if !request {
+				f.kind = plain
+				break
+			}
+			if hosts++; hosts > 1 || !validHost(v) {
+				return false, errHost
+			}
+			h.hostValue = f.value
+		case length:
+			n := number(v)
+			if n < 0 || h.ContentLength >= 0 {
+				return false, errLength
+			}
+			h.ContentLength = n
+		case coding:
+			if codings++; codings > 1 || len(v) == 0 {
+				return false, errCodings
+			}
+			if !equalFold(v, "chunked") {
+				return false, errCoding
+			}
+			h.Chunked = true
+		case connection:
+			connections++
+		case upgrade:
+			if h.Upgrade { // one protocol, once
+				return false, errField
+			}
+			h.Upgrade = true
+			h.WebSocket = equalFold(v, "websocket")
+		case expect:
+			if request {
+				if !equalFold(v, "100-continue") {
+					return false, errExpect
+				}
+				h.Expect = true
+			}
+		case keepAlive:
+			h.IdleSeconds = idleSeconds(v)
+		case contentType:
+			h.EventStream = h.EventStream || hasPrefixFold(v, "text/event-stream")
+		}
+		p = end
+	}
+	if h.Chunked && h.ContentLength >= 0 {
+		return false, errFraming
+	}
+	if h.Chunked && h.HTTP10 {
+		return false, errCodings
+	}
+	wants := h.Upgrade
+	h.Upgrade = false
+	if connections > 0 {
+		if err := h.readConnection(wants); err != nil {
+			return false, err
+		}
+	}
+	if h.HTTP10 && !h.KeepAlive {
+		h.Close = true
+	}
+	return true, nil
+}
+
+// readConnection reads the tokens of all Connection fields and takes the
+// fields that they name out of what is forwarded.
+func (h *Head) readConnection(wants bool) *Refusal {
+	tokens := 0
+	for i := range h.fields[:h.n] {
+		if h.fields[i].kind != connection {
+			continue
+		}
+		for v := h.of(h.fields[i].value); len(v) > 0; {
+			var t []byte
+			if c := bytes.IndexByte(v, ','); c >= 0 {
+				t, v = trim(v[:c]), v[c+1:]
+			} else {
+				t, v = trim(v), nil
+			}
+			if tokens++; tokens > maxTokens {
+				return errNominated
+			}
+			switch {
+			case len(t) == 0:
+			case equalFold(t, "close"):
+				h.Close = true
+			case equalFold(t, "keep-alive"):
+				h.KeepAlive = true
+			case equalFold(t, "upgrade"):
+				h.Upgrade = wants && !h.HTTP10
+			default:
+				if err := h.nominate(t); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (h *Head) nominate(name []byte) *Refusal {
+	for i := range h.fields[:h.n] {
+		f := &h.fields[i]
+		if int(f.name.to-f.name.from) != len(name) || !equalFoldBytes(h.of(f.name), name) {
+			continue
+		}
+		switch f.kind {
+		case host, length, coding, expect:
+			return errNominated
+		case connection, upgrade:
+		default:
+			f.kind = hop
+		}
+	}
+	return nil
+}
+
+// Fields calls yield for each field that is end to end (hop-by-hop and
+// framing fields are left out) until it returns false.
+func (h *Head) Fields(yield func(name, value []byte) bool) {
+	for i := range h.fields[:h.n] {
+		f := &h.fields[i]
+		switch f.kind {
+		case hop, connection, keepAlive, coding, upgrade, length:
+			continue
+		}
+		if !yield(h.of(f.name), h.of(f.value)) {
+			return
+		}
+	}
+}
+
+func classify(name []byte) kind {
+	switch len(name) {
+	case 2:
+		if equalFold(name, "te") {
+			return hop
+		}
+	case 4:
+		if equalFold(name, "host") {
+			return host
+		}
+	case 6:
+		if equalFold(name, "expect") {
+			return expect
+		}
+	case 7:
+		if equalFold(name, "upgrade") {
+			return upgrade
+		}
+	case 9:
+		if equalFold(name, "forwarded") || equalFold(name, "x-real-ip") {
+			return peerClaim
+		}
+	case 10:
+		if equalFold(name, "connection") {
+			return connection
+		}
+		if equalFold(name, "keep-alive") {
+			return keepAlive
+		}
+	case 12:
+		if equalFold(name, "content-type") {
+			return contentType
+		}
+		if equalFold(name, "x-request-id") {
+			return requestID
+		}
+	case 14:
+		if equalFold(name, "content-length") {
+			return length
+		}
+		if equalFold(name, "http2-settings") {
+			return hop
+		}
+	case 15:
+		if equalFold(name, "x-forwarded-for") {
+			return forwardedFor
+		}
+	case 16:
+		if equalFold(name, "x-forwarded-host") {
+			return forwardedHost
+		}
+		if equalFold(name, "x-forwarded-port") {
+			return forwardedPort
+		}
+		if equalFold(name, "proxy-connection") {
+			return hop
+		}
+	case 17:
+		if equalFold(name, "transfer-encoding") {
+			return coding
+		}
+		if equalFold(name, "x-forwarded-proto") {
+			return forwardedProto
+		}
+	case 18:
+		if equalFold(name, "proxy-authenticate") {
+			return hop
+		}
+	case 19:
+		if equalFold(name, "proxy-authorization") {
+			return hop
+		}
+	}
+	return plain
+}
+
+// idleSeconds reads the timeout of a Keep-Alive field, -1 if it has none.
+func idleSeconds(v []byte) int {
+	for len(v) > 0 {
+		var t []byte
+		if c := bytes.IndexByte(v, ','); c >= 0 {
+			t, v = trim(v[:c]), v[c+1:]
+		} else {
+			t, v = trim(v), nil
+		}
+		if hasPrefixFold(t, "timeout=") {
+			if n := number(t[len("timeout="):]); n >= 0 && n < 1<<30 {
+				return int(n)
+			}
+		}
+	}
+	return -1
+}

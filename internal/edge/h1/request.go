@@ -1,0 +1,259 @@
+package h1
+
+import "bytes"
+
+// ParseRequest reads the request head at the start of b. It returns false
+// and no refusal while the head is not complete.
+func (h *Head) ParseRequest(b []byte) (bool, *Refusal) {
+	if len(b) > MaxHead {
+		b = b[:MaxHead]
+	}
+	h.reset(b)
+	start := 0
+	if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' { // one empty line before a request is allowed
+		start = 2
+	}
+	i := bytes.IndexByte(b[start:], '\n')
+	if i < 0 {
+		return h.incomplete()
+	}
+	end := start + i // of the line, at LF
+	if i < 1 || b[end-1] != '\r' {
+		return false, errEnding
+	}
+	line := b[start : end-1]
+	h.line = span{uint16(start), uint16(end - 1)}
+	sp := bytes.IndexByte(line, ' ')
+	last := bytes.LastIndexByte(line, ' ')
+	if sp <= 0 || last <= sp+1 || sp > 32 {
+		return false, errLine
+	}
+	for _, c := range line[:sp] {
+		if token[c] == 0 {
+			return false, errLine
+		}
+	}
+	switch v := line[last+1:]; {
+	case string(v) == "HTTP/1.1":
+	case string(v) == "HTTP/1.0":
+		h.HTTP10 = true
+	case len(v) == 8 && string(v[:5]) == "HTTP/" && v[5] >= '0' && v[5] <= '9' && v[6] == '.' && v[7] >= '0' && v[7] <= '9':
+		return false, errVersion
+	default:
+		return false, errLine
+	}
+	h.method = span{uint16(start), uint16(start + sp)}
+	h.target = span{uint16(start + sp + 1), uint16(start + last)}
+	for _, c := range line[sp+1 : last] {
+		if c <= ' ' || c == 0x7f || c == '#' {
+			return false, errTarget
+		}
+	}
+	method := line[:sp]
+	if string(method) == "CONNECT" {
+		return false, errConnect
+	}
+	done, err := h.parseFields(end+1, true)
+	if err != nil {
+		return false, err
+	}
+	if !done {
+		return h.incomplete()
+	}
+	if h.hostValue.to == 0 && !h.HTTP10 {
+		return false, errHost
+	}
+	if err := h.readTarget(); err != nil {
+		return false, err
+	}
+	h.Head = string(method) == "HEAD"
+	h.Safe = !h.HasBody() && (h.Head || string(method) == "GET" || string(method) == "OPTIONS")
+	if h.HTTP10 || !h.HasBody() {
+		h.Expect = false // nothing to wait for
+	}
+	if h.Upgrade && (h.HasBody() || h.namesHTTP2()) {
+		h.Upgrade = false // an upgrade to HTTP/2 behind our back would be a tunnel past every check
+	}
+	h.WebSocket = h.WebSocket && h.Upgrade
+	return true, nil
+}
+
+func (h *Head) incomplete() (bool, *Refusal) {
+	if len(h.src) >= MaxHead {
+		return false, errHead
+	}
+	return false, nil
+}
+
+// readTarget leaves in h.target what is sent upstream (origin form or "*").
+func (h *Head) readTarget() *Refusal {
+	t := h.of(h.target)
+	switch {
+	case t[0] == '/':
+	case len(t) == 1 && t[0] == '*':
+		if string(h.of(h.method)) != "OPTIONS" {
+			return errTarget
+		}
+	case hasPrefixFold(t, "http://"), hasPrefixFold(t, "https://"):
+		from := bytes.IndexByte(t, '/') + 2
+		slash := from
+		for slash < len(t) && t[slash] != '/' && t[slash] != '?' {
+			slash++
+		}
+		if h.hostValue.to == 0 || !equalFoldBytes(t[from:slash], h.of(h.hostValue)) {
+			return errTarget // who is asked must not be said twice in two ways
+		}
+		if slash < len(t) && t[slash] == '?' {
+			return errTarget
+		}
+		h.target.from += uint16(slash) // empty: "/" is sent
+	default:
+		return errTarget
+	}
+	p := h.of(h.target)
+	h.path = h.target
+	if q := bytes.IndexByte(p, '?'); q >= 0 {
+		h.path.to = h.path.from + uint16(q)
+	}
+	return nil
+}
+
+func (h *Head) namesHTTP2() bool {
+	for i := range h.fields[:h.n] {
+		if f := &h.fields[i]; f.kind == upgrade {
+			for v := h.of(f.value); len(v) > 0; v = v[1:] {
+				if hasPrefixFold(v, "h2") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// Method returns the request's method.
+func (h *Head) Method() []byte { return h.of(h.method) }
+
+// Path returns the target's path as it was sent, without the query.
+func (h *Head) Path() []byte { return h.of(h.path) }
+
+// Host returns the Host field, empty only for HTTP/1.0 requests without one.
+func (h *Head) Host() []byte { return h.of(h.hostValue) }
+
+// Forward is what the edge says to an instance about the client.
+type Forward struct {
+	Peer      []byte // the client's address, without port
+	Trusted   bool   // believe what the client says about where it forwards from
+	Proto     string // "http" or "https"
+	Port      string // port that the client connected to
+	Host      string // Host of HTTP/1.0 requests that have none
+	RequestID []byte // for requests that have none
+}
+
+// AppendRequest appends the head to send upstream: HTTP/1.1, origin form,
+// hop-by-hop fields taken out, X-Forwarded-* and X-Request-Id put in.
+func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
+	out = append(out, h.of(h.method)...)
+	out = append(out, ' ')
+	if t := h.of(h.target); len(t) > 0 {
+		out = append(out, t...)
+	} else {
+		out = append(out, '/')
+	}
+	out = append(out, " HTTP/1.1\r\n"...)
+
+	var claims [forwardedProto + 1]bool // which X-Forwarded-* are kept
+	hasFor, hasID := false, false
+	b := h.src
+	run, end := 0, 0 // lines that are copied in one piece
+	for i := range h.fields[:h.n] {
+		f := &h.fields[i]
+		keep := true
+		switch f.kind {
+		case hop, connection, keepAlive:
+			keep = false
+		case upgrade:
+			keep = h.Upgrade
+		case expect:
+			keep = h.Expect
+		case forwardedFor:
+			keep, hasFor = false, true
+		case forwardedHost, forwardedPort, forwardedProto:
+			keep = fw.Trusted
+			claims[f.kind] = claims[f.kind] || keep
+		case peerClaim:
+			keep = fw.Trusted
+		case requestID:
+			keep = !hasID && validID(h.of(f.value))
+			hasID = hasID || keep
+		}
+		if !keep {
+			out = append(out, b[run:end]...)
+			run, end = int(f.end), int(f.end)
+			continue
+		}
+		if run == end {
+			run = int(f.start)
+		}
+		end = int(f.end)
+	}
+	out = append(out, b[run:end]...)
+
+	if h.hostValue.to == 0 {
+		out = appendField(out, "Host: ", fw.Host)
+	}
+	out = append(out, "X-Forwarded-For: "...)
+	if hasFor && fw.Trusted {
+		for i := range h.fields[:h.n] {
+			if f := &h.fields[i]; f.kind == forwardedFor && f.value.to > f.value.from {
+				out = append(out, h.of(f.value)...)
+				out = append(out, ", "...)
+			}
+		}
+	}
+	out = append(out, fw.Peer...)
+	out = append(out, "\r\n"...)
+	if !claims[forwardedProto] {
+		out = appendField(out, "X-Forwarded-Proto: ", fw.Proto)
+	}
+	if !claims[forwardedHost] {
+		out = append(out, "X-Forwarded-Host: "...)
+		if h.hostValue.to == 0 {
+			out = append(out, fw.Host...)
+		} else {
+			out = append(out, h.of(h.hostValue)...)
+		}
+		out = append(out, "\r\n"...)
+	}
+	if !claims[forwardedPort] {
+		out = appendField(out, "X-Forwarded-Port: ", fw.Port)
+	}
+	if !hasID {
+		out = append(out, "X-Request-Id: "...)
+		out = append(out, fw.RequestID...)
+		out = append(out, "\r\n"...)
+	}
+	if h.Upgrade {
+		out = append(out, "Connection: upgrade\r\n"...)
+	}
+	return append(out, "\r\n"...)
+}
+
+func appendField(out []byte, name, value string) []byte {
+	out = append(out, name...)
+	out = append(out, value...)
+	return append(out, "\r\n"...)
+}
+
+// validID reports whether a client's request id may be passed on: it ends up in logs.
+func validID(v []byte) bool {
+	if len(v) == 0 || len(v) > 128 {
+		return false
+	}
+	for _, c := range v {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,115 @@
+package h1
+
+import "bytes"
+
+// ParseResponse reads the response head at the start of b. It returns false
+// and no refusal while the head is not complete. The status of a refusal
+// means nothing here: a malformed answer is a 502 for the client.
+func (h *Head) ParseResponse(b []byte) (bool, *Refusal) {
+	if len(b) > MaxHead {
+		b = b[:MaxHead]
+	}
+	h.reset(b)
+	i := bytes.IndexByte(b, '\n')
+	if i < 0 {
+		return h.incomplete()
+	}
+	if i < 13 || b[i-1] != '\r' {
+		return false, errEnding
+	}
+	line := b[:i-1]
+	h.line = span{0, uint16(len(line))}
+	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || hasControl(line) {
+		return false, errLine
+	}
+	s := number(line[9:12])
+	if s < 100 || s > 999 {
+		return false, errLine
+	}
+	h.Status = int(s)
+	h.HTTP10 = line[7] == '0'
+	done, err := h.parseFields(i+1, false)
+	if err != nil {
+		return false, err
+	}
+	if !done {
+		return h.incomplete()
+	}
+	if h.Status == 101 && !h.Upgrade {
+		return false, errField
+	}
+	if h.Interim() && (h.Chunked || h.ContentLength > 0) {
+		return false, errFraming
+	}
+	return true, nil
+}
+
+// Interim reports whether another response follows this one (1xx but 101).
+func (h *Head) Interim() bool { return h.Status < 200 && h.Status != 101 }
+
+// Bodiless reports whether a response has no body whatever its fields say;
+// head: it answers a HEAD request.
+func (h *Head) Bodiless(head bool) bool {
+	return head || h.Status < 200 || h.Status == 204 || h.Status == 304
+}
+
+// Answer is how a response is framed towards the client.
+type Answer struct {
+	Close     bool // say Connection: close
+	KeepAlive bool // say Connection: keep-alive (to HTTP/1.0 clients)
+	Unchunk   bool // leave Transfer-Encoding out: the body is sent without chunks
+	Chunk     bool // add Transfer-Encoding: chunked: the body is sent in chunks of our own
+}
+
+// AppendResponse appends the head to send to an HTTP/1.x client.
+func (h *Head) AppendResponse(out []byte, a Answer) []byte {
+	b := h.src
+	out = append(out, "HTTP/1.1"...)
+	out = append(out, h.of(h.line)[8:]...)
+	if h.line.to == 12 {
+		out = append(out, ' ') // the reason may be empty, the space before it not
+	}
+	out = append(out, "\r\n"...)
+	run, end := 0, 0
+	for i := range h.fields[:h.n] {
+		f := &h.fields[i]
+		keep := true
+		switch f.kind {
+		case hop, connection, keepAlive:
+			keep = false
+		case upgrade:
+			keep = h.Status == 101 || h.Status == 426
+		case coding:
+			keep = !a.Unchunk && h.Status >= 200 && h.Status != 204
+		case length:
+			keep = h.Status >= 200 && h.Status != 204
+		}
+		if !keep {
+			out = append(out, b[run:end]...)
+			run, end = int(f.end), int(f.end)
+			continue
+		}
+		if run == end {
+			run = int(f.start)
+		}
+		end = int(f.end)
+	}
+	out = append(out, b[run:end]...)
+	if a.Chunk {
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	switch {
+	case h.Status == 101:
+		out = append(out, "Connection: upgrade\r\n"...)
+	case h.Interim():
+	case a.Close && h.Status == 426:
+		out = append(out, "Connection: upgrade, close\r\n"...)
+	case h.Status == 426:
+		out = append(out, "Connection: upgrade\r\n"...)
+	case a.Close:
+		out = append(out, "Connection: close\r\n"...)
+	case a.KeepAlive:
+		out = append(out, "Connection: keep-alive\r\n"...)
+	}
+	return append(out, "\r\n"...)
+}

@@ -1,0 +1,104 @@
+package edge
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"net"
+	"time"
+
+	"gapless"
+	"gapless/internal/edge/h1"
+)
+
+const (
+	failuresOut     = 3 // probes in a row that take an instance out
+	probeInterval   = 2 * time.Second
+	probeTimeout    = 2 * time.Second
+	probeAnswerSize = 16 << 10
+)
+
+// prober knows how many probes of an instance failed in a row.
+type prober struct {
+	*instance
+	failures int
+}
+
+// saw is the rule: three failures in a row take an instance out, one success
+// puts it back. The probes never make anyone ready that the table does not name.
+func (p *prober) saw(ok bool) (changed bool) {
+	if ok {
+		p.failures = 0
+		return p.unhealthy.Swap(false)
+	}
+	p.failures++
+	return p.failures == failuresOut && !p.unhealthy.Swap(true)
+}
+
+// watchHealth probes an instance until ctx ends.
+func (e *Edge) watchHealth(ctx context.Context, i *instance, h gapless.Health) {
+	p := prober{instance: i}
+	t := time.NewTicker(cmp.Or(h.Interval.Std(), probeInterval))
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		err := probe(ctx, i, h)
+		if ctx.Err() != nil {
+			return
+		}
+		if p.saw(err == nil) {
+			if err != nil {
+				e.log.Warn("instance taken out by the edge's probe", "app", i.app, "instance", i.id, "error", err)
+			} else {
+				e.log.Info("instance put back by the edge's probe", "app", i.app, "instance", i.id)
+			}
+		}
+	}
+}
+
+// probe asks an instance once: an accepted connection is enough without a
+// path, otherwise the answer must be 2xx or 3xx.
+func probe(ctx context.Context, i *instance, h gapless.Health) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(h.Timeout.Std(), probeTimeout))
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, i.network, i.dial)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if h.Path == "" {
+		return nil
+	}
+	if t, ok := ctx.Deadline(); ok {
+		c.SetDeadline(t)
+	}
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(past) })
+	defer stop()
+	if _, err := c.Write([]byte("GET " + h.Path + " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: gapless-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n")); err != nil {
+		return err
+	}
+	var head h1.Head
+	r := bufio.NewReaderSize(c, probeAnswerSize)
+	for want := 1; ; want = r.Buffered() + 1 {
+		if _, err := r.Peek(want); err != nil {
+			return err
+		}
+		b, _ := r.Peek(r.Buffered())
+		done, bad := head.ParseResponse(b)
+		switch {
+		case bad != nil:
+			return bad
+		case done && head.Interim():
+			r.Discard(head.Size)
+		case done && head.Status >= 400:
+			return gapless.Errorf(gapless.Unavailable, "%s answered %d", h.Path, head.Status)
+		case done:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,316 @@
+package edge
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"gapless/internal/edge/h1"
+)
+
+// preface takes a connection over that began as HTTP/2 does, if it did.
+// net/http does the framing of HTTP/2 and nothing else: each stream becomes an
+// exchange of the core.
+func (c *conn) preface(buf *buffer, n int) {
+	e := c.edge
+	first := append([]byte(nil), buf[:n]...)
+	putBuffer(buf)
+	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	for len(first) < len(preface) && strings.HasPrefix(preface, string(first)) {
+		var more [len(preface)]byte
+		c.SetReadDeadline(time.Now().Add(e.cfg.HeaderTimeout))
+		n, err := c.Read(more[:])
+		if err != nil {
+			return
+		}
+		first = append(first, more[:n]...)
+	}
+	if !strings.HasPrefix(string(first), preface) {
+		c.Write(appendOwn(nil, badRequest(&h1.Refusal{Status: 400, Reason: "malformed first line"}), false, true))
+		return
+	}
+	c.SetReadDeadline(time.Time{})
+	e.forget(c)
+	ended := make(chan struct{})
+	l := &single{conn: &prefixed{Conn: c.Conn, first: first}, closed: make(chan struct{})}
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	// A server per connection: it can be told to say GOAWAY at any moment,
+	// also when it began after the drain did.
+	srv := &http.Server{
+		Handler:           http.HandlerFunc(c.stream),
+		Protocols:         &protocols,
+		IdleTimeout:       e.cfg.IdleTimeout,
+		ReadHeaderTimeout: e.cfg.HeaderTimeout,
+		MaxHeaderBytes:    maxHead,
+		BaseContext:       func(net.Listener) context.Context { return e.ctx },
+		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateClosed {
+				close(ended)
+				l.Close()
+			}
+		},
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-e.drained:
+			time.Sleep(50 * time.Millisecond) // it may have begun just now
+			srv.Shutdown(e.ctx)
+		case <-stop:
+		}
+	}()
+	cut := context.AfterFunc(e.ctx, func() { c.Close() })
+	defer cut()
+	srv.Serve(l) // returns when the connection has ended, or GOAWAY was said
+	if l.given {
+		<-ended
+	}
+}
+
+// single is a listener that has one connection.
+type single struct {
+	conn   net.Conn
+	given  bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *single) Accept() (net.Conn, error) {
+	if !l.given {
+		l.given = true
+		return l.conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *single) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *single) Addr() net.Addr { return l.conn.LocalAddr() }
+
+// prefixed gives back bytes that were read before.
+type prefixed struct {
+	net.Conn
+	first []byte
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.first) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+// stream2 is one HTTP/2 stream as the core sees it.
+type stream2 struct {
+	w     http.ResponseWriter
+	r     *http.Request
+	rc    *http.ResponseController
+	watch watch
+
+	mu   sync.Mutex // the clock against the end of the stream
+	over bool
+
+	data []byte // of the chunk being made
+	eof  bool
+}
+
+// stream writes the request as an HTTP/1.1 head, which goes the same way as
+// one that came in as such: through the same parser.
+func (c *conn) stream(w http.ResponseWriter, r *http.Request) {
+	e := c.edge
+	x := exchanges.Get().(*exchange)
+	s := &stream2{w: w, r: r, rc: http.NewResponseController(w)}
+	x.client, x.watch, x.listener, x.http2 = s, &s.watch, c.listener, true
+	if x.out == nil {
+		x.out = getBuffer()
+	}
+	head, ok := appendHead(nil, r)
+	e.watchOver(s)
+	defer func() {
+		e.forget(s)
+		s.mu.Lock()
+		s.over = true
+		s.mu.Unlock()
+		putBuffer(x.spare)
+		x.in, x.spare, x.client, x.watch, x.chosen = nil, nil, nil, nil, nil
+		x.tried = [maxTries]*instance{}
+		exchanges.Put(x)
+	}()
+	done, bad := false, &h1.Refusal{Status: 400, Reason: "malformed request"}
+	if ok {
+		done, bad = x.req.ParseRequest(head)
+	}
+	if bad == nil && (!done || x.req.Size != len(head) || len(head) > maxHead) {
+		bad = &h1.Refusal{Status: 431, Reason: headLarge.text}
+	}
+	if bad != nil {
+		x.req.Head = r.Method == http.MethodHead
+		s.tell(x, badRequest(bad))
+		return
+	}
+	x.begin(e, e.now())
+	x.close = false
+	x.bodyLeft = max(x.req.ContentLength, 0)
+	x.bodyDone = !x.req.HasBody()
+	x.fw = h1.Forward{Peer: c.peer, Trusted: c.trusted, Proto: "http", Port: c.port, Host: c.local, RequestID: newID(&x.id)}
+	ctx := r.Context()
+	defer context.AfterFunc(ctx, s.gone)()
+	x.run(ctx)
+	if x.cut {
+		panic(http.ErrAbortHandler) // the library's way to reset one stream
+	}
+}
+
+// gone is called when the client has left or reset the stream.
+func (s *stream2) gone() {
+	s.watch.gone.Store(true)
+	if u := s.watch.upstream.Load(); u != nil {
+		u.SetReadDeadline(past)
+	}
+}
+
+// appendHead writes r as an HTTP/1.1 request head. false: it cannot be one.
+func appendHead(out []byte, r *http.Request) ([]byte, bool) {
+	target := r.RequestURI
+	if r.Method == http.MethodConnect || target == "" || r.Header.Get(":protocol") != "" {
+		target = "/"
+	}
+	out = append(out, r.Method...)
+	out = append(out, ' ')
+	out = append(out, target...)
+	out = append(out, " HTTP/1.1\r\nHost: "...)
+	out = append(out, r.Host...)
+	out = append(out, "\r\n"...)
+	for name, values := range r.Header {
+		switch name {
+		case "Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade":
+			continue
+		case "Cookie": // HTTP/2 may divide it
+			values = []string{strings.Join(values, "; ")}
+		}
+		for _, v := range values {
+			if strings.ContainsAny(v, "\r\n") {
+				return nil, false
+			}
+			out = append(out, name...)
+			out = append(out, ": "...)
+			out = append(out, v...)
+			out = append(out, "\r\n"...)
+		}
+	}
+	switch {
+	case r.ContentLength > 0:
+		out = append(out, "Content-Length: "...)
+		out = strconv.AppendInt(out, r.ContentLength, 10)
+		out = append(out, "\r\n"...)
+	case r.ContentLength < 0:
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
+		out = append(out, "Content-Length: 0\r\n"...)
+	}
+	return append(out, "\r\n"...), true
+}
+
+// more implements client: it puts a body of unknown length into chunks.
+func (s *stream2) more(p []byte) (int, error) {
+	if s.r.ContentLength > 0 {
+		return s.r.Body.Read(p)
+	}
+	if s.eof {
+		return 0, io.EOF
+	}
+	const room = 16 // for the size line and the line end
+	if s.data == nil {
+		s.data = make([]byte, len(p)-room)
+	}
+	n, err := s.r.Body.Read(s.data[:len(p)-room])
+	out := h1.AppendChunk(p[:0], s.data[:n])
+	if err == io.EOF {
+		s.eof = true
+		if len(out)+len(h1.LastChunk) <= len(p) {
+			return len(append(out, h1.LastChunk...)), nil
+		}
+		return len(out), nil
+	}
+	return len(out), err
+}
+
+func (s *stream2) stopMore()   { s.rc.SetReadDeadline(past) }
+func (s *stream2) resumeMore() {}
+
+func (s *stream2) interim(x *exchange) error {
+	if x.resp.Status == 100 {
+		return nil // the library says it when the body is read
+	}
+	h := s.w.Header()
+	for name, value := range x.resp.Fields {
+		h.Add(string(name), string(value))
+	}
+	s.w.WriteHeader(x.resp.Status)
+	clear(h)
+	return nil
+}
+
+func (s *stream2) head(x *exchange, _ h1.Answer, first []byte) error {
+	h := s.w.Header()
+	for name, value := range x.resp.Fields {
+		h.Add(string(name), string(value))
+	}
+	if n := x.resp.ContentLength; n >= 0 && x.resp.Status != 204 {
+		h.Set("Content-Length", strconv.FormatInt(n, 10))
+	}
+	if h["Content-Type"] == nil {
+		h["Content-Type"] = nil // as the instance sent it, nothing guessed
+	}
+	if h["Date"] == nil {
+		h["Date"] = nil
+	}
+	s.w.WriteHeader(x.resp.Status)
+	if x.mode == noBody {
+		return nil
+	}
+	return s.write(first)
+}
+
+func (s *stream2) write(b []byte) error {
+	if len(b) > 0 {
+		if _, err := s.w.Write(b); err != nil {
+			return err
+		}
+	}
+	return s.rc.Flush()
+}
+
+func (s *stream2) splice(*upstream, int64) (int64, error, bool) { return 0, nil, false }
+
+func (s *stream2) tell(x *exchange, o own) error {
+	h := s.w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Gapless-Error", o.code)
+	h.Set("Content-Length", strconv.Itoa(len(o.text)+1))
+	if o.retry {
+		h.Set("Retry-After", "1")
+	}
+	s.w.WriteHeader(o.status)
+	if x.req.Head {
+		return nil
+	}
+	_, err := io.WriteString(s.w, o.text+"\n")
+	return err
+}

@@ -1,0 +1,248 @@
+package edge
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"gapless"
+	"gapless/internal/edge/h1"
+)
+
+// state is one table as it is served: immutable, swapped as a whole.
+type state struct {
+	table     gapless.Table
+	listeners map[string]*hosts // by address as the table writes it
+	targets   map[target]bool
+	changed   chan struct{} // closed when a newer state is served
+}
+
+// hosts finds a route by host and path. The cost does not depend on how many hosts there are.
+type hosts struct {
+	named map[string][]*route // longest path first
+	any   []*route
+}
+
+// route is one route of a state with its instances.
+type route struct {
+	app    string
+	path   string // prefix without a slash at its end; "": all
+	hold   time.Duration
+	shares []*share
+	stable *share // nil if the table names none
+
+	preview       *route // for requests that ask for the candidate; nil: there is none
+	header, value string // such a request carries this; "": known by its host alone
+}
+
+// share is one release of a route.
+type share struct {
+	release   string
+	weight    float64
+	upTo      float64 // the coin's values below this, and above the share before, are this one's
+	traffic   *traffic
+	tally     *tally // nil: no evidence
+	instances []*instance
+}
+
+func (s *state) names(t target) bool { return s.targets[t] }
+
+// match returns the route for a request, nil if there is none. host and path
+// are as the client sent them.
+func (s *state) match(listener string, host, path []byte) *route {
+	h := s.listeners[listener]
+	if h == nil {
+		return nil
+	}
+	if len(h.named) > 0 {
+		var b [256]byte
+		if r := longest(h.named[string(hostName(b[:0], host))], path); r != nil {
+			return r
+		}
+	}
+	return longest(h.any, path)
+}
+
+// hostName appends host in lower case, without port and final dot.
+func hostName(out, host []byte) []byte {
+	for i, c := range host {
+		if c == ':' && (host[0] != '[' || host[i-1] == ']') {
+			break
+		}
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		out = append(out, c)
+	}
+	if n := len(out); n > 1 && out[n-1] == '.' {
+		out = out[:n-1]
+	}
+	return out
+}
+
+func longest(routes []*route, path []byte) *route {
+	for _, r := range routes {
+		n := len(r.path)
+		if n == 0 || len(path) >= n && string(path[:n]) == r.path && (len(path) == n || path[n] == '/') {
+			return r
+		}
+	}
+	return nil
+}
+
+func (h *hosts) add(r *route, names []string) {
+	if len(names) == 0 {
+		h.any = append(h.any, r)
+	}
+	for _, n := range names {
+		n = string(hostName(nil, []byte(n)))
+		h.named[n] = append(h.named[n], r)
+	}
+}
+
+func (h *hosts) sort() {
+	byLength := func(a, b *route) int { return len(b.path) - len(a.path) }
+	slices.SortStableFunc(h.any, byLength)
+	for _, list := range h.named {
+		slices.SortStableFunc(list, byLength)
+	}
+}
+
+// newRoute makes the route of a table's entry; instances and counters are
+// found or made by the callers' functions.
+func newRoute(spec gapless.Route, find func(gapless.Target) *instance, count func(release string) *traffic) *route {
+	r := &route{app: spec.App, path: strings.TrimRight(spec.Path, "/"), hold: spec.Hold.Std()}
+	sum := 0.0
+	add := func(release string, weight float64) *share {
+		sum += weight
+		s := &share{release: release, weight: weight, upTo: sum, traffic: count(release)}
+		r.shares = append(r.shares, s)
+		if release == spec.Stable {
+			r.stable = s
+		}
+		return s
+	}
+	for _, w := range spec.Weights {
+		add(w.Release, w.Share)
+	}
+	if r.stable == nil && spec.Stable != "" {
+		add(spec.Stable, 0)
+	}
+	for _, t := range spec.Targets {
+		i := find(t)
+		if s := r.share(t.Release); s != nil && !t.Draining {
+			s.instances = append(s.instances, i)
+		}
+	}
+	if p := spec.Preview; p != nil {
+		s := &share{release: p.Release, weight: 1, upTo: 1, traffic: count(p.Release)}
+		for _, t := range spec.Targets {
+			if t.Release == p.Release && !t.Draining {
+				s.instances = append(s.instances, find(t))
+			}
+		}
+		r.preview = &route{app: r.app, path: r.path, hold: r.hold, shares: []*share{s}}
+		r.header, r.value = p.Header, p.Value
+	}
+	return r
+}
+
+// previewed returns the route for requests that carry the preview's header.
+func (r *route) previewed(head *h1.Head) *route {
+	if r == nil || r.preview == nil || r.header == "" {
+		return r
+	}
+	for name, value := range head.Fields {
+		if strings.EqualFold(string(name), r.header) && string(value) == r.value {
+			return r.preview
+		}
+	}
+	return r
+}
+
+func (r *route) share(release string) *share {
+	for _, s := range r.shares {
+		if s.release == release {
+			return s
+		}
+	}
+	return nil
+}
+
+// toss gives a request to a release: an independent coin, whatever the load.
+// coin is uniform in [0, 1).
+func (r *route) toss(coin float64) *share {
+	last := r.shares[0]
+	for _, s := range r.shares {
+		if s.weight == 0 {
+			continue
+		}
+		if coin < s.upTo {
+			return s
+		}
+		last = s
+	}
+	return last // shares may sum to a little less than 1
+}
+
+// pick returns the least loaded usable instance of the release that the coin
+// chose, else of the stable one, else of any that has a weight; healthy ones
+// of any of these before unhealthy ones. nil: nobody is ready.
+func (r *route) pick(chosen *share, now int64, tried []*instance) *instance {
+	for _, anyHealth := range [...]bool{false, true} {
+		if i := least(chosen.instances, now, tried, anyHealth); i != nil {
+			return i
+		}
+		if r.stable != nil && r.stable.release != chosen.release {
+			if i := least(r.stable.instances, now, tried, anyHealth); i != nil {
+				return i
+			}
+		}
+		for _, s := range r.shares {
+			if s.release != chosen.release && s != r.stable && s.weight > 0 {
+				if i := least(s.instances, now, tried, anyHealth); i != nil {
+					return i
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// least returns the instance with the fewest requests in flight, starting at
+// a random one so that equals share; of many it compares two random ones.
+func least(list []*instance, now int64, tried []*instance, anyHealth bool) *instance {
+	n := len(list)
+	if n == 0 {
+		return nil
+	}
+	if n == 1 {
+		if i := list[0]; i.usable(now, anyHealth) && !slices.Contains(tried, i) {
+			return i
+		}
+		return nil
+	}
+	start := int(rand.Uint32N(uint32(n)))
+	if n > 8 {
+		a, b := list[start], list[rand.Uint32N(uint32(n))]
+		if a.usable(now, anyHealth) && b.usable(now, anyHealth) && len(tried) == 0 {
+			if b.inFlight.Load() < a.inFlight.Load() {
+				return b
+			}
+			return a
+		}
+	}
+	var best *instance
+	var load int64
+	for k := range n {
+		i := list[(start+k)%n]
+		if !i.usable(now, anyHealth) || slices.Contains(tried, i) {
+			continue
+		}
+		if l := i.inFlight.Load(); best == nil || l < load {
+			best, load = i, l
+		}
+	}
+	return best
+}

@@ -1,0 +1,211 @@
+package edge
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// run takes the request to an instance and the answer back. Afterwards
+// x.close says whether the client's connection can be used again.
+func (x *exchange) run(ctx context.Context) {
+	e := x.edge
+	st := e.state.Load()
+	r := st.match(x.listener, x.req.Host(), x.req.Path()).previewed(&x.req)
+	if r == nil {
+		x.say(noRoute)
+		return
+	}
+	if limit := e.cfg.MaxBody; limit > 0 && x.req.ContentLength > limit {
+		x.say(tooLarge)
+		return
+	}
+	x.chosen = r.toss(rand.Float64())
+	x.chosen.traffic.requests.Add(1)
+	retries, resets := 0, 0
+	for fresh := false; ; {
+		if newer := e.state.Load(); newer != st {
+			if r, st = x.follow(newer), newer; r == nil {
+				x.unanswered(noRoute)
+				return
+			}
+		}
+		i := r.pick(x.chosen, e.now(), x.tried[:x.nTried])
+		if i == nil || retries == maxTries {
+			if x.sent && !x.req.Safe || !x.hold(ctx, st, r) {
+				x.giveUp()
+				return
+			}
+			x.nTried, retries, fresh = 0, 0, false
+			continue
+		}
+		if !i.acquire() {
+			continue // it began to leave just now: the pick does not return it again
+		}
+		if retries > 0 || i.release != x.chosen.release {
+			x.again()
+			x.failedTry = x.failedTry || i.release != x.chosen.release
+		}
+		o := x.try(ctx, i, fresh)
+		x.watch.upstream.Store(nil)
+		x.watch.answerDue.Store(0)
+		x.watch.waiting.Store(0)
+		i.done()
+		if x.pump != nil {
+			x.settle(o)
+		}
+		switch o {
+		case answered:
+			return
+		case truncated:
+			x.chosen.traffic.failed.Add(1)
+			x.book(true)
+			x.close, x.cut = true, true
+			return
+		case aborted:
+			x.abort()
+			return
+		case broken:
+			x.giveUp()
+			return
+		}
+		if x.sent && !x.req.Safe {
+			x.giveUp()
+			return
+		}
+		// Nothing was sent, or it is safe to send it again.
+		retries++
+		if fresh = x.stale; fresh {
+			continue // a kept connection closed just as it was used: the instance gets a fresh one
+		}
+		if o == dropped {
+			if resets++; resets > 1 {
+				x.giveUp() // a request that brings instances down must not go round
+				return
+			}
+		}
+		x.failedTry = true
+		x.avoid(i)
+	}
+}
+
+// follow finds this request's place in a newer state.
+func (x *exchange) follow(st *state) *route {
+	r := st.match(x.listener, x.req.Host(), x.req.Path()).previewed(&x.req)
+	if r == nil {
+		return nil
+	}
+	// The request stays booked where its coin fell, also if that is gone.
+	chosen := &share{release: x.chosen.release, traffic: x.chosen.traffic, tally: x.chosen.tally}
+	if s := r.share(x.chosen.release); s != nil && s.traffic == x.chosen.traffic {
+		chosen.weight, chosen.upTo, chosen.instances = s.weight, s.upTo, s.instances
+	}
+	x.chosen = chosen
+	return r
+}
+
+// again books that the request goes to another instance, once per request.
+func (x *exchange) again() {
+	if !x.retried {
+		x.retried = true
+		x.chosen.traffic.retried.Add(1)
+	}
+}
+
+func (x *exchange) avoid(i *instance) {
+	if x.nTried < len(x.tried) {
+		x.tried[x.nTried] = i
+		x.nTried++
+	}
+}
+
+// hold waits for a newer table, or a moment if there are instances that
+// refuse connections. It returns false when the request has waited enough.
+func (x *exchange) hold(ctx context.Context, st *state, r *route) bool {
+	e := x.edge
+	left := r.hold - x.held
+	if left <= 0 || x.watch.gone.Load() {
+		return false
+	}
+	if n := e.holding.Add(1); n > int64(e.cfg.MaxHeld) {
+		e.holding.Add(-1)
+		return false
+	}
+	if x.held == 0 {
+		x.chosen.traffic.held.Add(1)
+	}
+	began := e.now()
+	x.watch.waiting.Store(began)
+	t := time.NewTimer(min(left, holdRetry))
+	select {
+	case <-st.changed:
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	t.Stop()
+	x.watch.waiting.Store(0)
+	e.holding.Add(-1)
+	x.held += max(time.Duration(e.now()-began), 1)
+	x.chosen.traffic.waited(x.held)
+	return ctx.Err() == nil
+}
+
+// giveUp answers for instances that did not.
+func (x *exchange) giveUp() {
+	if x.watch.gone.Load() {
+		x.abort()
+		return
+	}
+	if x.failure.status == 0 {
+		x.unanswered(notReady)
+		return
+	}
+	x.chosen.traffic.failed.Add(1)
+	x.book(true)
+	x.unanswered(x.failure)
+}
+
+// abort books that the client went away. That is nobody's failure.
+func (x *exchange) abort() {
+	x.close = true
+	x.chosen.traffic.aborted.Add(1)
+	if x.status == 0 {
+		x.chosen.traffic.status[0].Add(1)
+	}
+}
+
+// unanswered books that no instance answered, and says o.
+func (x *exchange) unanswered(o own) {
+	x.chosen.traffic.status[0].Add(1)
+	x.say(o)
+}
+
+// say answers on the edge's own account. The connection is kept if nothing
+// of the request is left unread.
+func (x *exchange) say(o own) {
+	if !x.bodyDone {
+		x.close = true
+	}
+	x.status = o.status
+	if x.client.tell(x, o) != nil {
+		x.close = true
+	}
+}
+
+// settle ends the pump after the instance was let go of: after a whole
+// answer the rest of the request is read away, so that the client, which may
+// not have looked at the answer yet, does not write into a reset.
+func (x *exchange) settle(o outcome) {
+	if x.close || o != answered || !x.pump.wait(x.edge.cfg.BodyTimeout) {
+		x.pump.stop()
+	}
+	if x.pump.whole {
+		x.rest, x.spare = x.pump.rest, x.pump.buf
+		if o != answered {
+			x.bodyDone = true // so the connection can be kept
+		}
+	} else {
+		x.close = true
+	}
+	x.pump = nil
+}

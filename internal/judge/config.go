@@ -1,0 +1,73 @@
+package judge
+
+import (
+	"math"
+
+	"gapless"
+)
+
+// Config is what a judge is told when a rollout starts. It must not change
+// while the rollout runs: a level that is chosen after looking proves nothing.
+// Zero fields take the defaults.
+type Config struct {
+	Candidate string  `json:"candidate"` // release name
+	Stable    string  `json:"stable"`    // release name
+	Alpha     float64 `json:"alpha"`     // false-alarm rate of each test over the whole rollout; default 0.01
+	Ratio     float64 `json:"ratio"`     // candidate's rate of bad answers ÷ stable's that is still fine; default 1
+	PMax      float64 `json:"p_max"`     // share of bad answers that is still fine without a control; default 0.01, at most 0.5; see PMax
+	Phi       float64 `json:"phi"`       // dispersion of bad answers between stable's instances; default 1; see Dispersion
+}
+
+func (c Config) withDefaults() Config {
+	c.Alpha = orDefault(c.Alpha, 0.01)
+	c.Ratio = orDefault(c.Ratio, 1)
+	c.PMax = orDefault(c.PMax, leastPMax)
+	c.Phi = orDefault(c.Phi, 1)
+	return c
+}
+
+func orDefault(v, otherwise float64) float64 {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}
+
+func (c Config) validate() error {
+	between := func(v, low, high float64) bool { return v >= low && v <= high } // false for NaN
+	switch {
+	case c.Candidate == "" || c.Stable == "" || c.Candidate == c.Stable:
+		return gapless.Errorf(gapless.Invalid, "judge: candidate %q and stable %q must be two releases", c.Candidate, c.Stable)
+	case !between(c.Alpha, 1e-9, 0.5):
+		return gapless.Errorf(gapless.Invalid, "judge: alpha %v is not a false-alarm rate", c.Alpha).WithHint("write a number over 0 and at most 0.5, such as 0.01")
+	case !between(c.Ratio, 0.01, 100):
+		return gapless.Errorf(gapless.Invalid, "judge: ratio %v is not between 0.01 and 100", c.Ratio).WithHint("1 allows the candidate as many bad answers as stable gives")
+	case !between(c.PMax, 1e-9, mostPMax):
+		return gapless.Errorf(gapless.Invalid, "judge: limit %v of bad answers is not over 0 and at most %v", c.PMax, mostPMax)
+	case !between(c.Phi, 1, 1e9):
+		return gapless.Errorf(gapless.Invalid, "judge: dispersion %v is below 1", c.Phi)
+	}
+	return nil
+}
+
+// threshold is ln(1/alpha). A bet that is fair, or worse than fair, while the
+// candidate is fine starts at 1 and ever reaches 1/alpha with probability at
+// most alpha (Ville's inequality). That holds for all looks together, which
+// is why nothing here counts looks, minutes or steps.
+func (c Config) threshold() float64 { return -math.Log(c.Alpha) }
+
+const leastPMax, mostPMax = 0.01, 0.5
+
+// PMax proposes Config.PMax: 1 %, or ten times what the objective allows (slo
+// 0.999 allows 0.1 %; 0: no objective), or twice stable's own share of bad
+// answers, whichever is the largest. It is a rule of thumb for where there is
+// no control, not a bound: stable's record is of another hour.
+func PMax(slo float64, stable gapless.Arm) float64 {
+	p := leastPMax
+	if slo > 0 && slo < 1 {
+		p = max(p, 10*(1-slo))
+	}
+	// Under 100 requests a record says little; it is then read as if of 100.
+	p = max(p, 2*float64(stable.Bad)/float64(max(stable.Requests, stable.Bad, 100)))
+	return min(p, mostPMax)
+}

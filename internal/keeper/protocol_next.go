@@ -1,0 +1,6 @@
+//go:build nextversion
+
+package keeper
+
+// Protocol of the version after this one; see next_linux.go.
+const Protocol = 3

@@ -1,0 +1,81 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// rotatedLayout sorts by name as by time.
+const rotatedLayout = "20060102T150405.000000Z"
+
+// rotatedPath names what a log file is renamed to.
+func rotatedPath(path string, t time.Time) string {
+	return strings.TrimSuffix(path, ".log") + "-" + t.UTC().Format(rotatedLayout) + ".log"
+}
+
+// rotatedFiles returns the rotated files of a log, oldest first.
+func rotatedFiles(path string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list rotated logs: %w", err)
+	}
+	prefix := strings.TrimSuffix(filepath.Base(path), ".log") + "-"
+	var names []string
+	for _, e := range entries {
+		if _, ok := rotatedTime(e.Name(), prefix); ok {
+			names = append(names, filepath.Join(filepath.Dir(path), e.Name()))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func rotatedTime(name, prefix string) (time.Time, bool) {
+	s, ok := strings.CutPrefix(name, prefix)
+	if !ok {
+		return time.Time{}, false
+	}
+	s, ok = strings.CutSuffix(s, ".log")
+	if !ok || len(s) != len(rotatedLayout) {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(rotatedLayout, s)
+	return t, err == nil
+}
+
+// rotateFile moves the file at path out of the way and deletes the oldest
+// rotated files beyond keep.
+func rotateFile(path string, keep int, now time.Time) error {
+	names, err := rotatedFiles(path)
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		// Never before an older one, even if the clock was set back.
+		prefix := strings.TrimSuffix(filepath.Base(path), ".log") + "-"
+		newest, _ := rotatedTime(filepath.Base(names[len(names)-1]), prefix)
+		if !now.Truncate(time.Microsecond).After(newest) {
+			now = newest.Add(time.Microsecond)
+		}
+	}
+	name := rotatedPath(path, now)
+	if err := os.Rename(path, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	names = append(names, name)
+	for _, old := range names[:max(0, len(names)-max(0, keep))] {
+		if err := os.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

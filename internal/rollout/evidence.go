@@ -1,0 +1,171 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"gapless"
+	"gapless/internal/judge"
+)
+
+// LeaseTime is how long an edge serves a judged share without hearing that
+// somebody still judges.
+const LeaseTime = 30 * time.Second
+
+// foldEvery bounds how often good news alone is written to the journal; bad
+// answers are taken in at once.
+const foldEvery = time.Second
+
+// weigh takes in the evidence and turns back when it proves the candidate worse.
+func (d *decision) weigh() {
+	r := d.s.Rollout
+	if d.s.Judge == nil || d.s.promoted() {
+		return
+	}
+	if d.s.Cursor == nil {
+		d.s.Cursor = d.obs.Cursor // what was counted before is no evidence
+		return
+	}
+	if d.obs.Cursor == nil || !d.worthFolding() {
+		return
+	}
+	j := d.s.Judge.Observe(credible(d.obs.Tallies))
+	d.s.Judge, d.s.Cursor, d.s.Folded = &j, d.obs.Cursor, d.now
+	v := j.Verdict(d.share())
+	r.Verdict = &v
+	if v.Kind == gapless.Worse {
+		d.failed(v.Reason, "")
+	}
+}
+
+// credible leaves out what cannot have been counted.
+func credible(all []gapless.Tally) []gapless.Tally {
+	bad := func(t gapless.Tally) bool { return t.Validate() != nil || t.Bad > t.Requests }
+	if !slices.ContainsFunc(all, bad) {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), bad)
+}
+
+func (d *decision) worthFolding() bool {
+	any := false
+	for _, t := range d.obs.Tallies {
+		if t.Bad > 0 {
+			return true
+		}
+		any = any || t.Requests > 0
+	}
+	return any && d.now.Sub(d.s.Folded) >= foldEvery
+}
+
+// judged reports whether a judged step is over: the candidate is proven not
+// worse, or the time is up. Then the step's rule for "undecided" decides.
+func (d *decision) judged(step gapless.Step) bool {
+	r := d.s.Rollout
+	if r.Verdict != nil && r.Verdict.Kind == gapless.NotWorse {
+		d.note("", "verdict", "", "%s", r.Verdict.Reason)
+		return true
+	}
+	if d.watched() < step.For.Std() {
+		return false
+	}
+	if n := d.unanswered(); n >= silentLimit {
+		d.failed(fmt.Sprintf("%s was given %d requests and answered none of them", r.To, n),
+			"look for what it waits for; a health path would have kept it from getting any: health: { path: /healthz }")
+		return false
+	}
+	reason := "there is no evidence against it"
+	if r.Verdict == nil || r.Verdict.NoData {
+		reason = "without evidence: no request came to it that can be judged"
+	}
+	switch step.OnUndecided {
+	case gapless.OnUndecidedRollback:
+		d.failed(r.To+" is undecided after "+step.For.String()+": "+reason, "")
+		return false
+	case gapless.OnUndecidedPause:
+		d.wait("%s is undecided after %s: %s", r.To, step.For, reason)
+		return false
+	}
+	d.note("", "verdict", "", "%s goes on: %s", r.To, reason)
+	return true
+}
+
+// silentLimit is how many requests without a single answer are too many.
+// Fewer could by chance all be of those that take their time.
+const silentLimit = 10
+
+// unanswered is how many requests the candidate was given if it answered none
+// of them, while stable answered as many; else 0. Where both take their time,
+// as with long polls, that says nothing, and neither does what was not counted.
+func (d *decision) unanswered() (n uint64) {
+	r := d.s.Rollout
+	if d.obs.Cursor == nil {
+		return 0
+	}
+	for _, m := range d.s.of(Candidate, gapless.WebProcess) {
+		n += d.obs.Served.Given[m.ID]
+	}
+	var candidate, stable uint64
+	if r.Verdict != nil {
+		candidate, stable = r.Verdict.Evidence.Candidate.Requests, r.Verdict.Evidence.Stable.Requests
+	}
+	for _, t := range d.obs.Tallies { // what the verdict does not know yet
+		if t.Release == r.To {
+			candidate += t.Requests
+		} else {
+			stable += t.Requests
+		}
+	}
+	if candidate > 0 || d.share() < 1 && stable < n {
+		return 0
+	}
+	return n
+}
+
+// A judged step lasts as long as somebody watched: not while the daemon was
+// away, the plan paused, the clock was set or no evidence could be read.
+const (
+	lookEvery = time.Second     // how often the time is written down
+	lookAway  = 5 * time.Second // a longer gap between two looks was not watched
+)
+
+// watched is how long the judged step was watched so far.
+func (d *decision) watched() time.Duration {
+	gap := d.now.Sub(d.s.Looked)
+	switch {
+	case d.obs.Blind:
+		d.s.Looked = time.Time{} // written down once, however long it lasts
+		return d.s.Watched.Std()
+	case gap < 0, gap > lookAway:
+		d.s.Looked = d.now
+		return d.s.Watched.Std()
+	case gap < lookEvery:
+		return d.s.Watched.Std() + gap
+	}
+	d.s.Watched, d.s.Looked = d.s.Watched+gapless.Duration(gap), d.now
+	return d.s.Watched.Std()
+}
+
+// wait stops the plan until a person decides.
+func (d *decision) wait(format string, args ...any) {
+	d.s.Paused = true
+	d.note("warn", "rollout.waiting", "", format, args...)
+	d.s.Rollout.Waiting = d.acts[len(d.acts)-1].Event.Message
+}
+
+// newJudge is the judge of a rollout between two releases, nil where there is
+// nothing to compare.
+func newJudge(from string, to *gapless.Release) *judge.Judge {
+	if from == "" || from == to.Name || to.Spec.Process(gapless.WebProcess) == nil {
+		return nil
+	}
+	j, err := judge.New(judge.Config{Candidate: to.Name, Stable: from, PMax: to.Spec.Judge.MaxErrors})
+	if err != nil {
+		j, err = judge.New(judge.Config{Candidate: to.Name, Stable: from})
+	}
+	if err != nil {
+		return nil
+	}
+	return &j
+}

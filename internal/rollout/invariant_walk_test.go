@@ -1,0 +1,187 @@
+package rollout
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gapless"
+	"gapless/internal/judge"
+)
+
+// walked checks one look of the engine: how it went on from was to is. No
+// person spoke in between.
+func (w *world) walked(was, is State) {
+	w.counted(is)
+	defer w.lookedOn(is)
+	if key := judging(was); key != "" && key == w.watch {
+		if gap := w.now.Sub(w.watchAt); gap <= 5*time.Second && (!w.blind || w.unsaved) {
+			w.watched += gap
+		}
+	}
+	w.keptOn(was, is)
+	if !was.Busy() || was.Down || is.Rollout == nil || was.Rollout.ID != is.Rollout.ID {
+		return
+	}
+	back := is.Back || is.Busy() && is.promoted() || is.Rollout.Outcome != gapless.Running
+	if w.fell && !was.promoted() && !was.Back && !back && is.Busy() && w.now.Equal(w.lookedAt) && w.runner.state.Rollout.Cursor > was.Rollout.Cursor {
+		w.violate("it goes on although an edge fell back: %s", is.Rollout.To)
+	}
+	if w.lost {
+		return
+	}
+	if was.Paused && !is.Back && (!is.Paused || is.Rollout.Cursor != was.Rollout.Cursor) && !w.stuckEnd(is) {
+		w.violate("it goes on although it is paused: from step %d to %d", was.Rollout.Cursor, is.Rollout.Cursor)
+	}
+	w.left(was, is)
+}
+
+// stuckEnd reports whether a rollout ended with the candidate because stable
+// could not come back.
+func (w *world) stuckEnd(s State) bool {
+	return !s.Busy() && (s.Rollout.Outcome != gapless.Promoted || s.Down)
+}
+
+// left checks how judged steps were left.
+func (w *world) left(was, is State) {
+	r := was.Rollout
+	if !was.Entered || was.Skip || was.Paused || was.Back || r.Cursor >= len(r.Plan) || r.Plan[r.Cursor].Kind != gapless.StepJudge ||
+		is.Rollout.Cursor <= r.Cursor {
+		return
+	}
+	step := r.Plan[r.Cursor]
+	if is.Rollout.Verdict != nil && is.Rollout.Verdict.Kind == gapless.NotWorse {
+		return
+	}
+	if step.OnUndecided == gapless.OnUndecidedPause || step.OnUndecided == gapless.OnUndecidedRollback {
+		w.violate("undecided, it goes on although it was to %s", step.OnUndecided)
+	}
+	if w.watched+lookEvery < step.For.Std() && w.forgot != is.Rollout.ID {
+		w.violate("it goes on after %s of judging, %s were asked for", w.watched, step.For)
+	}
+}
+
+// judging names the judged step that a state is in.
+func judging(s State) string {
+	if !s.Busy() || s.Back || current(s).Kind != gapless.StepJudge {
+		return ""
+	}
+	return s.Rollout.ID + "/" + strconv.Itoa(s.Rollout.Cursor)
+}
+
+// lookedOn measures how long a judged step was watched.
+func (w *world) lookedOn(s State) {
+	if key := judging(s); key != w.watch {
+		w.watch, w.watched = key, 0
+	}
+	w.watchAt = w.now
+}
+
+// counted compares the judge with its cursor: every request that was told up
+// to there is in it, and once. Then it must have drawn the conclusion.
+func (w *world) counted(s State) {
+	if s.Judge == nil || !s.Busy() {
+		return
+	}
+	n := 0
+	check := func(release string, weight float64, got gapless.Arm) {
+		want := s.Cursor[total+release+"/"+strconv.FormatFloat(weight, 'g', -1, 64)]
+		if want[0] > 0 {
+			n++
+		}
+		if got.Requests != want[0] || got.Bad != want[1] {
+			w.violate("of %s at %v %d requests (%d bad) were told and %d (%d bad) are counted", release, weight, want[0], want[1], got.Requests, got.Bad)
+		}
+	}
+	sum := uint64(0)
+	for _, row := range s.Judge.Rows {
+		check(s.Judge.Config.Candidate, row.Weight, row.Candidate)
+		check(s.Judge.Config.Stable, row.Weight, row.Stable)
+		sum += row.Candidate.Bad + row.Stable.Bad
+	}
+	for key, v := range s.Cursor {
+		rest, isTotal := strings.CutPrefix(key, total)
+		release, weight, _ := strings.Cut(rest, "/")
+		if isTotal && v[0] > 0 && weight != "0" && (release == s.Judge.Config.Candidate || release == s.Judge.Config.Stable) {
+			n--
+		}
+	}
+	if n < 0 {
+		w.violate("what was told is not counted: %v, judge %+v", s.Cursor, s.Judge.Rows)
+	}
+	if sum != w.judgedSum && !s.Back && !s.promoted() {
+		w.judgedSum = sum
+		if w.verdict(*s.Judge) == gapless.Worse {
+			w.violate("%s is proven worse and goes on", s.Rollout.To)
+		}
+	}
+}
+
+func (w *world) verdict(j judge.Judge) gapless.VerdictKind {
+	return j.Verdict(0.5).Kind
+}
+
+// keptOn checks that the kept set stays as long as it was promised to.
+func (w *world) keptOn(was, is State) {
+	if is.Down || w.lost || w.unsaved {
+		return
+	}
+	for _, m := range was.Members {
+		if m.Role != Kept || !w.clock().Before(m.Until) {
+			continue
+		}
+		now := is.member(m.ID)
+		if now != nil && now.Role == Kept {
+			continue
+		}
+		if i := slices.IndexFunc(w.looked, func(in gapless.Instance) bool { return in.ID == m.ID }); i >= 0 &&
+			w.looked[i].State == gapless.Ready && !w.unwell[m.ID] {
+			w.violate("%s was kept until %s and is given up at %s", m.ID, m.Until, w.clock())
+		}
+	}
+}
+
+// allWarm reports whether the kept instances that a rollback found are well.
+func (w *world) allWarm() bool {
+	s := w.runner.state
+	if !s.Busy() || s.Back || s.Rollout.Kind != "rollback" {
+		return false
+	}
+	for _, id := range w.warm {
+		p := w.find(id)
+		if p == nil || p.in.State != gapless.Ready || p.in.OverMem || w.sick[id].After(w.now) || w.spec(p.in) == nil || p.in.Release != s.Rollout.To {
+			return false
+		}
+	}
+	return true
+}
+
+// mayFallBack checks what an edge would serve by itself.
+func (w *world) mayFallBack(s State, r *gapless.Route, share, carried float64) {
+	if s.Judge == nil || s.Back || s.promoted() || share <= 0 || share >= 1 {
+		return
+	}
+	sum := 0.0
+	for _, x := range r.Fallback {
+		sum += x.Share
+	}
+	back := 0.0
+	for _, x := range r.Fallback {
+		if x.Release == s.Rollout.To {
+			back = x.Share
+		}
+	}
+	switch {
+	case r.Lease <= 0:
+		w.violate("%s has %v and nobody needs to judge", s.Rollout.To, share)
+	case sum < 1-1e-9 || sum > 1+1e-9:
+		w.violate("fallback weights sum to %v", sum)
+	case back > share+1e-9:
+		w.violate("the fallback gives %s more than it has: %v over %v", s.Rollout.To, back, share)
+	case 1-back > max(carried, 1-share)+1e-9:
+		w.violate("the fallback gives %s %v, but it carries %v", s.Stable, 1-back, carried)
+	case back > 0 && carried >= 1-1e-9:
+		w.violate("the fallback leaves %s %v though %s carries all", s.Rollout.To, back, s.Stable)
+	}
+}

@@ -1,0 +1,317 @@
+package rollout
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"gapless"
+)
+
+type decider func(State, Observed, time.Time, bool) (State, []Action)
+
+// blind hides some instances from Decide.
+func blind(hide func(State, gapless.Instance) bool) decider {
+	return func(s State, o Observed, t time.Time, hold bool) (State, []Action) {
+		seen := map[string]gapless.Instance{}
+		for id, in := range o.Instances {
+			if !hide(s, in) {
+				seen[id] = in
+			}
+		}
+		o.Instances = seen
+		return decide(s, o, t, hold)
+	}
+}
+
+// after changes what Decide said.
+func after(spoil func(was State, is *State, o Observed, acts *[]Action, t time.Time)) decider {
+	return func(s State, o Observed, t time.Time, hold bool) (State, []Action) {
+		is, acts := decide(s, o, t, hold)
+		spoil(s, &is, o, &acts, t)
+		return is, acts
+	}
+}
+
+// before changes the state that Decide goes on from.
+func before(spoil func(s *State, o *Observed, t time.Time)) decider {
+	return func(s State, o Observed, t time.Time, hold bool) (State, []Action) {
+		s = s.Clone()
+		spoil(&s, &o, t)
+		return decide(s, o, t, hold)
+	}
+}
+
+func onRoute(spoil func(s State, o Observed, r *gapless.Route)) decider {
+	return after(func(_ State, is *State, o Observed, acts *[]Action, _ time.Time) {
+		for i, a := range *acts {
+			if a.Kind == ActRoute && a.Route != nil {
+				r := *a.Route
+				r.Weights, r.Targets = slices.Clone(r.Weights), slices.Clone(r.Targets)
+				spoil(*is, o, &r)
+				(*acts)[i].Route = &r
+			}
+		}
+	})
+}
+
+// TestPlantedBugs proves that the simulation sees what it is there for: each
+// bug, planted into Decide, breaks the invariant that it is named after.
+func TestPlantedBugs(t *testing.T) {
+	for _, c := range []struct {
+		bug, breaks string
+		plant       decider
+	}{
+		{"a leaving instance is stopped without waiting", "in flight", after(
+			func(_ State, is *State, o Observed, acts *[]Action, _ time.Time) {
+				for _, m := range is.of(Leaving, gapless.WebProcess) {
+					if _, known := o.Instances[m.ID]; known && !m.Stop {
+						m.Stop = true
+						*acts = append(*acts, Action{Kind: ActStop, Instance: gapless.Instance{ID: m.ID}})
+					}
+				}
+			})},
+		{"an instance is stopped first, the route is changed later", "still picks it", func() decider {
+			return after(func(_ State, is *State, o Observed, acts *[]Action, _ time.Time) {
+				for _, m := range is.of(Leaving, gapless.WebProcess) {
+					if _, known := o.Instances[m.ID]; known {
+						*acts = slices.Insert(*acts, 0, Action{Kind: ActStop, Instance: gapless.Instance{ID: m.ID}})
+					}
+				}
+			})
+		}()},
+		{"what is not known of the edges counts as zero", "stopped", before(
+			func(_ *State, o *Observed, _ time.Time) { o.Served.Known, o.Served.InFlight = true, nil })},
+		{"the drain deadline counts from the decision", "in flight", before(
+			func(s *State, o *Observed, t time.Time) {
+				for _, m := range s.of(Leaving, gapless.WebProcess) {
+					m.Out = m.Since.Add(-drainSlack - 100*time.Millisecond)
+				}
+			})},
+		{"instances that start are routed to", "is routed to while", onRoute(
+			func(s State, o Observed, r *gapless.Route) {
+				for _, m := range s.Members {
+					if in := o.Instances[m.ID]; m.Process == gapless.WebProcess && in.State == gapless.Starting {
+						r.Targets = append(r.Targets, gapless.Target{Instance: m.ID, Release: m.Release, Address: in.Address})
+					}
+				}
+			})},
+		{"the weights do not sum to one", "weights sum to", onRoute(
+			func(_ State, _ Observed, r *gapless.Route) {
+				if len(r.Weights) == 2 {
+					r.Weights[0].Share = 1
+				}
+			})},
+		{"a release keeps its share without a ready instance", "without a ready instance", onRoute(
+			func(s State, _ Observed, r *gapless.Route) {
+				if s.Auto && !s.Back {
+					r.Weights = []gapless.Weight{{Release: s.Stable, Share: 0.5}, {Release: s.Rollout.To, Share: 0.5}}
+				}
+			})},
+		{"the candidate gets everything at once", "before it was watched", before(
+			func(s *State, _ *Observed, _ time.Time) {
+				if s.Busy() && s.Weight > 0 {
+					s.Weight = 1
+				}
+			})},
+		{"the old ones are drained before the new ones start", "ready capacity falls", before(
+			func(s *State, _ *Observed, _ time.Time) {
+				if s.Busy() && s.Rollout.Cursor == 0 && !s.Entered {
+					slices.SortStableFunc(s.Rollout.Plan, func(a, b gapless.Step) int {
+						first := func(x gapless.Step) int {
+							if x.Kind == gapless.StepDrain {
+								return 0
+							}
+							return 1
+						}
+						return first(a) - first(b)
+					})
+				}
+			})},
+		{"on the way back the candidate leaves before stable is there", "ready capacity falls", after(
+			func(_ State, is *State, _ Observed, _ *[]Action, t time.Time) {
+				if is.Back {
+					for _, m := range is.of(Candidate, gapless.WebProcess) {
+						m.Role, m.Since = Leaving, t
+					}
+				}
+			})},
+		{"the new singleton starts while the old one stops", "two of a singleton", blind(
+			func(_ State, in gapless.Instance) bool {
+				return in.State == gapless.Stopping && in.Process == "clock"
+			})},
+		{"a member is forgotten", "stranger", func() decider {
+			inner := blind(func(s State, in gapless.Instance) bool { return s.member(in.ID) == nil })
+			return func(s State, o Observed, t time.Time, hold bool) (State, []Action) {
+				is, acts := inner(s, o, t, hold)
+				if s.Busy() && !is.Busy() && len(is.Members) > 0 {
+					is.Members = is.Members[:len(is.Members)-1]
+				}
+				return is, acts
+			}
+		}()},
+		{"nobody looks for strangers", "stranger", blind(
+			func(s State, in gapless.Instance) bool { return s.member(in.ID) == nil })},
+		{"a failed instance is left alone", "does not come to rest", before(
+			func(s *State, o *Observed, _ time.Time) {
+				seen := map[string]gapless.Instance{}
+				for id, in := range o.Instances {
+					if m := s.member(id); in.State == gapless.Failed && m != nil && m.Role == Stable {
+						in.State = gapless.Starting
+					}
+					seen[id] = in
+				}
+				o.Instances = seen
+			})},
+		{"a candidate that crashes is waited for", "does not come to rest", before(
+			func(s *State, o *Observed, _ time.Time) {
+				seen := map[string]gapless.Instance{}
+				for id, in := range o.Instances {
+					if m := s.member(id); m != nil && m.Role == Candidate && in.State != gapless.Ready {
+						in.State, in.Restarts = gapless.Starting, 0
+					}
+					seen[id] = in
+				}
+				o.Instances = seen
+			})},
+		{"going back ends before the candidates are gone", "candidates left", after(
+			func(_ State, is *State, _ Observed, _ *[]Action, t time.Time) {
+				if is.Busy() && is.Back && is.Stable != "" && len(is.of(Candidate, "")) > 0 {
+					is.Rollout.Outcome, is.Rollout.Finished, is.Back = gapless.TakenBack, t, false
+				}
+			})},
+		{"the plan goes on while the journal cannot be written", "before it was saved",
+			func(s State, o Observed, t time.Time, _ bool) (State, []Action) { return decide(s, o, t, false) }},
+		{"a share is more than the ready instances carry", "instances are ready", onRoute(
+			func(s State, _ Observed, r *gapless.Route) {
+				if s.Busy() && !s.Back && len(r.Weights) == 2 && s.Weight > 0 {
+					r.Weights[0].Share, r.Weights[1].Share = 1-s.Weight, s.Weight
+				}
+			})},
+		{"nobody needs to judge a share", "nobody needs to judge", onRoute(
+			func(_ State, _ Observed, r *gapless.Route) { r.Lease, r.Fallback = 0, nil })},
+		{"the fallback gives all to stable, whatever it carries", "but it carries", onRoute(
+			func(_ State, _ Observed, r *gapless.Route) {
+				if r.Lease > 0 {
+					r.Fallback = []gapless.Weight{{Release: r.Stable, Share: 1}}
+				}
+			})},
+		{"the fallback changes nothing", "the fallback leaves", onRoute(
+			func(_ State, _ Observed, r *gapless.Route) {
+				if r.Lease > 0 {
+					r.Fallback = r.Weights
+				}
+			})},
+		{"it does not matter that an edge fell back", "although an edge fell back", before(
+			func(_ *State, o *Observed, _ time.Time) { o.Served.FellBack = false })},
+		{"the candidate is shown on the way back", "is shown to people", onRoute(
+			func(s State, _ Observed, r *gapless.Route) {
+				if s.Busy() && s.Back {
+					r.Preview = &gapless.PreviewRoute{Release: s.Rollout.To}
+				}
+			})},
+		{"a candidate without weight may be picked", "has no weight", before(
+			func(s *State, _ *Observed, _ time.Time) { s.Preview = s.Busy() && !s.Back })},
+		{"the judge is saved, its cursor is not", "are counted", after(
+			func(was State, is *State, _ Observed, _ *[]Action, _ time.Time) {
+				if was.Cursor != nil && is.Busy() {
+					is.Cursor = was.Cursor
+				}
+			})},
+		{"the cursor is saved, the judge is not", "counted", after(
+			func(was State, is *State, _ Observed, _ *[]Action, _ time.Time) {
+				if was.Judge != nil && is.Busy() {
+					is.Judge = was.Judge
+				}
+			})},
+		{"tallies that cannot be are taken in", "are counted", after(
+			func(was State, is *State, o Observed, _ *[]Action, _ time.Time) {
+				if was.Judge != nil && is.Judge != nil && !is.Folded.Equal(was.Folded) {
+					j := was.Judge.Observe(o.Tallies)
+					is.Judge = &j
+				}
+			})},
+		{"the verdict does not matter", "is proven worse", after(
+			func(was State, is *State, _ Observed, acts *[]Action, _ time.Time) {
+				if !was.Back && is.Back && is.Rollout.Verdict != nil && is.Rollout.Verdict.Kind == gapless.Worse {
+					judge, cursor := is.Judge, is.Cursor
+					*is, *acts = was.Clone(), nil
+					is.Judge, is.Cursor = judge, cursor
+				}
+			})},
+		{"undecided, it goes on whatever was asked for", "although it was to",
+			func(s State, o Observed, t time.Time, hold bool) (State, []Action) {
+				if !s.Busy() {
+					return decide(s, o, t, hold)
+				}
+				was := s.Clone()
+				for i := range was.Rollout.Plan {
+					was.Rollout.Plan[i].OnUndecided = ""
+				}
+				is, acts := decide(was, o, t, hold)
+				is.Rollout.Plan = slices.Clone(s.Rollout.Plan)
+				return is, acts
+			}},
+		{"time counts as watched although nobody looked", "of judging", before(
+			func(s *State, _ *Observed, t time.Time) {
+				if s.Busy() && t.After(s.Since) && current(*s).Kind == gapless.StepJudge {
+					s.Watched, s.Looked = gapless.Duration(t.Sub(s.Since)), t
+				}
+			})},
+		{"a look without evidence counts as watched", "of judging", before(
+			func(_ *State, o *Observed, _ time.Time) { o.Blind = false })},
+		{"a pause is no pause", "although it is paused", before(
+			func(s *State, _ *Observed, _ time.Time) { s.Paused = false })},
+		{"a hook that may have run runs again", "runs twice", before(
+			func(s *State, o *Observed, _ time.Time) {
+				if _, known := o.Hooks[s.Hook]; !known {
+					s.Hook = ""
+				}
+			})},
+		{"the kept set is given up", "is given up", before(
+			func(s *State, _ *Observed, t time.Time) {
+				for _, m := range s.of(Kept, "") {
+					m.Role, m.Since = Leaving, t
+				}
+			})},
+		{"a rollback starts what is kept warm", "although the kept set is warm", before(
+			func(s *State, _ *Observed, t time.Time) {
+				if s.Busy() && s.Rollout.Kind == "rollback" && s.Rollout.Cursor == 0 && !s.Entered {
+					for _, m := range s.of(Candidate, gapless.WebProcess) {
+						m.Role, m.Since = Leaving, t
+					}
+					plan := []gapless.Step{{Kind: gapless.StepScale, Process: gapless.WebProcess, N: s.Next[gapless.WebProcess]}, {Kind: gapless.StepWarm}}
+					s.Rollout.Plan = append(plan, s.Rollout.Plan...)
+				}
+			})},
+		{"an abort is forgotten", "although it was aborted", before(
+			func(s *State, _ *Observed, _ time.Time) {
+				if s.Busy() && s.Back && strings.HasPrefix(s.Rollout.Reason, "aborted") {
+					s.Back = false
+				}
+			})},
+		{"a rollout ends promoted although it was taken back", "was promoted, but", after(
+			func(was State, is *State, _ Observed, _ *[]Action, _ time.Time) {
+				if was.Busy() && !is.Busy() && is.Rollout.Outcome == gapless.TakenBack {
+					is.Rollout.Outcome = gapless.Promoted
+				}
+			})},
+	} {
+		t.Run(strings.ReplaceAll(c.bug, " ", "-"), func(t *testing.T) {
+			others := map[string]int{}
+			for seed := range uint64(6000) {
+				w := tell(seed, false, func(w *world) { w.decide = c.plant })
+				if w.broken == nil {
+					continue
+				}
+				if strings.Contains(w.broken.Error(), c.breaks) {
+					t.Logf("found by seed %d: %v", seed, w.broken)
+					return
+				}
+				others[w.broken.Error()]++
+			}
+			t.Errorf("not found as %q; found as %v", c.breaks, others)
+		})
+	}
+}

@@ -1,0 +1,86 @@
+// Package rollout moves traffic from one release to the next. Decide is pure:
+// state and observation in, new state and actions out; no I/O, no clock, no
+// goroutine. The Runner observes, asks Decide, saves the new state and then
+// acts. Fleet and Router are all it knows of the world; who starts processes
+// or serves requests is not its business. Called by the daemon, once per app.
+package rollout
+
+import (
+	"context"
+	"time"
+
+	"gapless"
+)
+
+// Fleet starts and stops instances: processes here, containers or pods elsewhere.
+type Fleet interface {
+	// Start is idempotent by instance ID and keeps the instance running until Stop.
+	Start(ctx context.Context, in gapless.Instance) error
+	// Observe lists every instance of the app that is not forgotten.
+	Observe(ctx context.Context, app string) ([]gapless.Instance, error)
+	// Stop ends an instance: SIGTERM, grace, SIGKILL. It does not wait; Observe tells.
+	Stop(ctx context.Context, id string) error
+	// Forget drops the record of a stopped instance.
+	Forget(ctx context.Context, id string) error
+}
+
+// Router moves traffic.
+type Router interface {
+	// Apply makes the route of an app what new requests are routed by; nil removes it.
+	// It is asked again while Observed is not known: the same route is no change then.
+	Apply(ctx context.Context, app string, route *gapless.Route) error
+	// Observed is read back from what really serves.
+	Observed(ctx context.Context, app string) (Served, error)
+}
+
+// Served is what every live edge generation serves for one app.
+type Served struct {
+	Known     bool              // every live generation answered and serves what was applied last; false while an Apply is under way or failed
+	Route     *gapless.Route    // nil with Known: no route
+	InFlight  map[string]int    // per instance, summed over generations, read after Route was served
+	Unhealthy map[string]bool   // by the edge's probes
+	Given     map[string]uint64 // per instance, summed over generations: requests it was given so far
+	FellBack  bool              // nobody renewed the lease: the edge went back to stable by itself
+}
+
+// Evidence is what routers counted of each release. A router without it
+// cannot be judged by error rate.
+type Evidence interface {
+	// Since returns what was counted after cursor, and the cursor to go on from.
+	// A nil cursor asks for the present one only.
+	Since(ctx context.Context, app string, cursor Cursor) ([]gapless.Tally, Cursor, error)
+}
+
+// Source is where outside metrics come from. It is what a router without
+// Evidence is to be judged by; no error rate is promised then. No source is
+// built yet, so no Runner takes one.
+type Source interface {
+	// Query returns the value of a metric at a moment. ok is false where there
+	// is no data, which is never a pass.
+	Query(ctx context.Context, query string, at time.Time) (value float64, ok bool, err error)
+	// Ping says whether the source can be asked at all.
+	Ping(ctx context.Context) error
+}
+
+// Cursor marks a place in cumulative counts: requests and bad answers by
+// whatever the router counts them by. Counters that are new begin at 0.
+type Cursor map[string][2]uint64
+
+// Hooks runs commands of a plan. A hook is known by its key, so that it is
+// never run twice without being asked to.
+type Hooks interface {
+	Start(ctx context.Context, key string, rel *gapless.Release, command string) error
+	State(key string) (HookState, bool) // false: nothing is known of it
+}
+
+// HookState is how far a hook is.
+type HookState struct {
+	Done   bool
+	OK     bool
+	Output string // last line, for people
+}
+
+// Journal keeps the state of an app over crashes.
+type Journal interface {
+	Save(ctx context.Context, s State) error
+}

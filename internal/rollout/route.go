@@ -1,0 +1,100 @@
+package rollout
+
+import (
+	"reflect"
+	"slices"
+
+	"gapless"
+)
+
+// route is what should be served: pure, from state and observation. share is
+// the candidate's; fallback is its share when nobody judges any more.
+func route(s State, obs Observed, share, fallback float64) *gapless.Route {
+	lead := s.Stable
+	if lead == "" && s.Rollout != nil {
+		lead = s.Rollout.To
+	}
+	if s.Busy() && share > 0 && !hasWeb(obs.Releases[lead]) {
+		lead = s.Rollout.To
+	}
+	rel := obs.Releases[lead]
+	if !hasWeb(rel) {
+		return nil
+	}
+	web := 0
+	for i := range s.Members {
+		if s.Members[i].Process == gapless.WebProcess {
+			web++
+		}
+	}
+	if web == 0 && (s.Down || s.Stable == "") {
+		return nil
+	}
+	r := &gapless.Route{
+		App: s.App, Listen: rel.Spec.Listen, Hosts: rel.Spec.Hosts, Path: rel.Spec.Path,
+		Stable: lead, Probe: rel.Spec.Health, Hold: rel.Spec.Hold,
+		Weights: []gapless.Weight{{Release: lead, Share: 1}},
+	}
+	if s.Down {
+		r.Hold = 0
+	}
+	if s.Busy() && s.Rollout.To != lead && share > 0 {
+		r.Weights = []gapless.Weight{{Release: lead, Share: 1 - share}, {Release: s.Rollout.To, Share: share}}
+	}
+	if web > 0 {
+		r.Targets = make([]gapless.Target, 0, web)
+	}
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Process != gapless.WebProcess {
+			continue
+		}
+		in, ok := obs.Instances[m.ID]
+		if !ok || in.Address == "" || in.State != gapless.Ready {
+			continue
+		}
+		if m.Role == Candidate && m.Release != lead && share == 0 && !s.Preview {
+			continue // not even a fallback before it was given traffic
+		}
+		t := gapless.Target{Instance: m.ID, Release: m.Release, Address: in.Address}
+		if m.Role == Leaving || m.Role == Kept {
+			t.Draining, t.Drain = true, rel.Spec.Drain
+		}
+		r.Targets = append(r.Targets, t)
+	}
+	if !s.Busy() || s.Rollout.To == lead || s.Back {
+		return r
+	}
+	if to := obs.Releases[s.Rollout.To]; s.Preview && to != nil && to.Spec.Preview != nil {
+		r.Preview = &gapless.PreviewRoute{Preview: *to.Spec.Preview, Release: to.Name}
+	}
+	if share > 0 && share < 1 && s.Judge != nil {
+		// Below 1 somebody must be judging: if nobody does, stable carries
+		// again as much as its ready instances can.
+		r.Lease, r.Fallback = gapless.Duration(LeaseTime), []gapless.Weight{{Release: lead, Share: 1 - fallback}}
+		if fallback > 0 {
+			r.Fallback = append(r.Fallback, gapless.Weight{Release: s.Rollout.To, Share: fallback})
+		}
+	}
+	return r
+}
+
+func hasWeb(rel *gapless.Release) bool {
+	return rel != nil && rel.Spec.Process(gapless.WebProcess) != nil
+}
+
+// same compares two routes; lists that are empty and lists that are missing
+// are the same, as they are after a journey through JSON.
+func same(a, b *gapless.Route) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	if !slices.Equal(x.Listen, y.Listen) || !slices.Equal(x.Hosts, y.Hosts) ||
+		!slices.Equal(x.Weights, y.Weights) || !slices.Equal(x.Fallback, y.Fallback) || !slices.Equal(x.Targets, y.Targets) {
+		return false
+	}
+	x.Listen, x.Hosts, x.Weights, x.Targets, x.Fallback = nil, nil, nil, nil, nil
+	y.Listen, y.Hosts, y.Weights, y.Targets, y.Fallback = nil, nil, nil, nil, nil
+	return reflect.DeepEqual(x, y)
+}

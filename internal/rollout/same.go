@@ -1,0 +1,47 @@
+package rollout
+
+import (
+	"maps"
+	"slices"
+
+	"gapless"
+	"gapless/internal/judge"
+)
+
+// same reports whether nothing changed that would have to be saved. It is
+// asked at every look, so it goes without reflection; a test holds it against
+// the fields.
+func (s *State) same(o *State) bool {
+	return s.App == o.App && s.Seq == o.Seq && s.Stable == o.Stable &&
+		s.Since.Equal(o.Since) && s.Entered == o.Entered && s.Weight == o.Weight && s.Auto == o.Auto &&
+		s.Back == o.Back && s.Down == o.Down && s.Keep == o.Keep && s.Preview == o.Preview &&
+		s.Paused == o.Paused && s.Skip == o.Skip && s.Hook == o.Hook &&
+		s.Folded.Equal(o.Folded) && s.Watched == o.Watched && s.Looked.Equal(o.Looked) &&
+		slices.Equal(s.Members, o.Members) &&
+		sameMap(s.Counts, o.Counts) && sameMap(s.Drained, o.Drained) && sameMap(s.Next, o.Next) && sameMap(s.Cursor, o.Cursor) &&
+		sameRollout(s.Rollout, o.Rollout) && sameJudge(s.Judge, o.Judge)
+}
+
+func sameRollout(a, b *gapless.Rollout) bool {
+	if a == nil || b == nil || a == b {
+		return a == b
+	}
+	return a.ID == b.ID && a.App == b.App && a.Kind == b.Kind && a.From == b.From && a.To == b.To &&
+		a.Cursor == b.Cursor && a.Outcome == b.Outcome && a.Reason == b.Reason && a.Hint == b.Hint &&
+		a.Started.Equal(b.Started) && a.Finished.Equal(b.Finished) && a.Instance == b.Instance &&
+		a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
+		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && *a.Verdict == *b.Verdict) &&
+		slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
+}
+
+func sameJudge(a, b *judge.Judge) bool {
+	if a == nil || b == nil || a == b {
+		return a == b
+	}
+	return a.Config == b.Config && slices.Equal(a.Rows, b.Rows)
+}
+
+// sameMap tells nil from empty: for a cursor these are two things.
+func sameMap[V comparable](a, b map[string]V) bool {
+	return (a == nil) == (b == nil) && maps.Equal(a, b)
+}

@@ -1,0 +1,180 @@
+package rollout
+
+import (
+	"maps"
+	"slices"
+	"sort"
+	"time"
+
+	"gapless"
+	"gapless/internal/judge"
+)
+
+// Role is what an instance is to its app.
+type Role string
+
+const (
+	Stable    Role = "stable"
+	Candidate Role = "candidate"
+	Leaving   Role = "leaving" // drained, then stopped, then forgotten
+	Kept      Role = "kept"    // of the release before, warm and without new traffic, for an instant way back
+)
+
+// Member is one instance that the engine wants to exist or to go.
+type Member struct {
+	ID      string    `json:"id"`
+	Release string    `json:"release"`
+	Process string    `json:"process"`
+	Slot    int       `json:"slot"`
+	Role    Role      `json:"role"`
+	Since   time.Time `json:"since"`             // of Role
+	Stop    bool      `json:"stop,omitempty"`    // drained: Stop was decided
+	Ousts   string    `json:"ousts,omitempty"`   // replaces this member once ready
+	WasUp   bool      `json:"was_up,omitempty"`  // had become ready once
+	SickAt  time.Time `json:"sick_at,omitzero"`  // unhealthy since, by the edge's probes
+	Worried bool      `json:"worried,omitempty"` // its crash was reported
+	Seen    bool      `json:"seen,omitempty"`    // the fleet listed it once
+	Out     time.Time `json:"out,omitzero"`      // leaving: since when no edge picks it
+	Until   time.Time `json:"until,omitzero"`    // kept: when it leaves
+	Warm    bool      `json:"warm,omitempty"`    // candidate that was kept: if it dies another one takes its place
+}
+
+// State is all that the engine remembers of one app. It is saved before the
+// actions that follow from it, so that a restarted daemon goes on from it.
+type State struct {
+	App     string           `json:"app"`
+	Seq     int              `json:"seq"`     // last instance number given out
+	Stable  string           `json:"stable"`  // release name; "" while none serves
+	Counts  map[string]int   `json:"counts"`  // wanted instances per process
+	Members []Member         `json:"members"` // ordered by start
+	Rollout *gapless.Rollout `json:"rollout,omitempty"`
+	Since   time.Time        `json:"since,omitzero"`    // when the current step began
+	Entered bool             `json:"entered,omitempty"` // the current step's one-time part is done
+	Weight  float64          `json:"weight,omitempty"`  // candidate's share
+	Auto    bool             `json:"auto,omitempty"`    // candidate's share follows its share of ready instances
+	Drained map[string]int   `json:"drained,omitempty"` // per process: old instances given up by drain steps
+	Next    map[string]int   `json:"next,omitempty"`    // counts of the candidate, Counts once it is promoted
+	Back    bool             `json:"back,omitempty"`    // rolling back
+	Down    bool             `json:"down,omitempty"`    // everything stops
+
+	Keep    gapless.Duration `json:"keep,omitempty"`    // the old set stays warm for this long after promote
+	Preview bool             `json:"preview,omitempty"` // people can reach the candidate
+	Paused  bool             `json:"paused,omitempty"`  // the plan waits for a person
+	Skip    bool             `json:"skip,omitempty"`    // a person resumed: the current step counts as done
+	Hook    string           `json:"hook,omitempty"`    // key of the hook that was asked to run
+	Judge   *judge.Judge     `json:"judge,omitempty"`   // what was seen of the candidate
+	Cursor  Cursor           `json:"cursor"`            // evidence up to here is in Judge; nil: nothing was read yet, empty: nothing was counted yet
+	Folded  time.Time        `json:"folded,omitzero"`   // when Judge was last brought up to date
+	Watched gapless.Duration `json:"watched,omitempty"` // how long the judged step was watched, up to Looked
+	Looked  time.Time        `json:"looked,omitzero"`
+}
+
+// Clone returns a deep copy.
+func (s State) Clone() State {
+	s.Counts = maps.Clone(s.Counts)
+	s.Drained = maps.Clone(s.Drained)
+	s.Next = maps.Clone(s.Next)
+	s.Members = slices.Clone(s.Members)
+	s.Cursor = maps.Clone(s.Cursor)
+	if s.Rollout != nil {
+		r := *s.Rollout
+		r.Plan = slices.Clone(r.Plan)
+		r.LogTail = slices.Clone(r.LogTail)
+		s.Rollout = &r
+	}
+	if s.Judge != nil {
+		j := *s.Judge
+		s.Judge = &j
+	}
+	return s
+}
+
+// Busy reports whether a rollout is under way.
+func (s State) Busy() bool { return s.Rollout != nil && s.Rollout.Outcome == gapless.Running }
+
+// promoted reports whether the rollout is past the point of no return: the
+// candidate is stable and the old release is on its way out.
+func (s State) promoted() bool {
+	r := s.Rollout
+	for i := 0; i <= r.Cursor && i < len(r.Plan); i++ {
+		if r.Plan[i].Kind == gapless.StepPromote && (i < r.Cursor || s.Entered) {
+			return true
+		}
+	}
+	return false
+}
+
+// woke makes a state that was read back fit to go on from. While nobody was
+// there deadlines did not run: an hour without a daemon, or a clock that was
+// set, neither cuts requests off nor gives stable up. What lies in the future
+// begins now.
+func (s *State) woke(now time.Time) {
+	latest := func(t *time.Time) {
+		if t.After(now) {
+			*t = now
+		}
+	}
+	if latest(&s.Since); s.Busy() && s.Back {
+		s.Since = now
+	}
+	s.Folded = time.Time{}
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Role == Kept && m.Since.After(now) {
+			m.Until = now.Add(m.Until.Sub(m.Since))
+		}
+		latest(&m.Since)
+		latest(&m.SickAt)
+		if m.Role == Leaving {
+			m.Since, m.Out = now, time.Time{}
+		}
+	}
+}
+
+// Idle reports whether nothing is left of the app but its record.
+func (s State) Idle() bool { return s.Down && len(s.Members) == 0 }
+
+func (s *State) member(id string) *Member {
+	for i := range s.Members {
+		if s.Members[i].ID == id {
+			return &s.Members[i]
+		}
+	}
+	return nil
+}
+
+// of lists the members of a role and process ("" is every process).
+func (s *State) of(role Role, process string) []*Member {
+	var out []*Member
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Role == role && (process == "" || m.Process == process) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// freeSlot is the smallest slot number that no staying member of that release and process has.
+func (s *State) freeSlot(release, process string) int {
+	used := map[int]bool{}
+	for _, m := range s.Members {
+		if m.Release == release && m.Process == process && m.Role != Leaving {
+			used[m.Slot] = true
+		}
+	}
+	for n := 1; ; n++ {
+		if !used[n] {
+			return n
+		}
+	}
+}
+
+func (s State) processes() []string {
+	names := make([]string, 0, len(s.Counts))
+	for n := range s.Counts {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}

@@ -1,0 +1,122 @@
+package gapless
+
+import (
+	"fmt"
+	"math"
+)
+
+// Table is everything that an edge serves: all routes at once, applied
+// atomically and acknowledged by Version. Versions only grow.
+type Table struct {
+	Version uint64  `json:"version"`
+	Routes  []Route `json:"routes"`
+}
+
+// Route says who gets which share of one app's traffic.
+type Route struct {
+	App     string   `json:"app"`
+	Listen  []string `json:"listen"`          // addresses as in App.Listen
+	Hosts   []string `json:"hosts,omitempty"` // lower case, no port; empty: every host
+	Path    string   `json:"path"`            // prefix at a segment boundary; "/": all
+	Weights []Weight `json:"weights"`         // sum 1
+	Stable  string   `json:"stable"`          // release that retries and fallbacks go to
+	Targets []Target `json:"targets"`
+	Probe   Health   `json:"probe"`
+	Hold    Duration `json:"hold"`
+
+	Preview  *PreviewRoute `json:"preview,omitempty"`
+	Lease    Duration      `json:"lease,omitempty"`    // judged: not renewed for this long, the edge applies Fallback by itself
+	Fallback []Weight      `json:"fallback,omitempty"` // with Lease; sum 1
+}
+
+// PreviewRoute sends requests of one host, or with one header, to a release
+// without a coin. Such requests are not evidence.
+type PreviewRoute struct {
+	Preview
+	Release string `json:"release"`
+}
+
+// Weight is the share of requests that the coin gives to one release.
+type Weight struct {
+	Release string  `json:"release"`
+	Share   float64 `json:"share"` // 0…1
+}
+
+// Target is one instance as the edge sees it.
+type Target struct {
+	Instance string   `json:"instance"`
+	Release  string   `json:"release"`
+	Address  string   `json:"address"` // "127.0.0.1:31001", "[::1]:31001" or "unix:/path"
+	Draining bool     `json:"draining,omitempty"`
+	Drain    Duration `json:"drain,omitempty"` // with Draining: deadline counted from when the edge first sees it
+}
+
+// Validate checks what must hold for every table: shares in 0…1 that sum to
+// 1 per route, unique app names, and targets of releases that have a weight entry.
+func (t Table) Validate() error {
+	apps := map[string]bool{}
+	for _, r := range t.Routes {
+		if apps[r.App] {
+			return Errorf(Invalid, "route of %s: listed twice", r.App)
+		}
+		apps[r.App] = true
+		if err := r.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Validate checks one route; see Table.Validate.
+func (r Route) Validate() error {
+	sum := 0.0
+	known := map[string]bool{}
+	for _, w := range r.Weights {
+		if !(w.Share >= 0 && w.Share <= 1) {
+			return Errorf(Invalid, "route of %s: share %v of %s is not between 0 and 1", r.App, w.Share, w.Release)
+		}
+		if known[w.Release] {
+			return Errorf(Invalid, "route of %s: release %s has two weights", r.App, w.Release)
+		}
+		known[w.Release] = true
+		sum += w.Share
+	}
+	if math.Abs(sum-1) > 1e-9 {
+		return Errorf(Invalid, "route of %s: weights sum to %v, not 1", r.App, sum)
+	}
+	if r.Lease > 0 {
+		sum := 0.0
+		for _, w := range r.Fallback {
+			sum += w.Share
+		}
+		if math.Abs(sum-1) > 1e-9 {
+			return Errorf(Invalid, "route of %s: fallback weights sum to %v, not 1", r.App, sum)
+		}
+	}
+	seen := map[string]bool{}
+	for _, t := range r.Targets {
+		if seen[t.Instance] {
+			return Errorf(Invalid, "route of %s: instance %s is listed twice", r.App, t.Instance)
+		}
+		seen[t.Instance] = true
+		if t.Address == "" {
+			return Errorf(Invalid, "route of %s: instance %s has no address", r.App, t.Instance)
+		}
+	}
+	return nil
+}
+
+// Share returns the weight of a release, 0 if it has none.
+func (r Route) Share(release string) float64 {
+	for _, w := range r.Weights {
+		if w.Release == release {
+			return w.Share
+		}
+	}
+	return 0
+}
+
+// Percent writes a share for people: "25 %".
+func Percent(share float64) string {
+	return fmt.Sprintf("%.4g %%", share*100)
+}

@@ -1,0 +1,4 @@
+import { answer, release } from '../identity.js';
+
+export const dynamic = 'force-dynamic';
+export const GET = () => answer(`hello ${release()}\n`);

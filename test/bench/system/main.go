@@ -1,0 +1,192 @@
+// Command system measures what gapless costs beside the app: anonymous memory
+// of its processes when idle, CPU of `gapless status`, and the time of a
+// restart of four instances against `pm2 reload` in the same run. It prints a
+// table with the limits and exits 1 when one is missed.
+//
+//	make build && go run ./test/bench/system
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+	"time"
+
+	"gapless/internal/api"
+)
+
+// limits, as the project promises them.
+const (
+	keeperMB = 8
+	edgeMB   = 20
+	daemonMB = 30
+	statusMS = 50
+)
+
+const app = `
+const from = Date.now();
+while (Date.now() - from < 300); // boots in 0.3 s
+require('http').createServer((q, r) => r.end('ok\n')).listen(process.env.PORT);
+`
+
+type row struct {
+	what          string
+	got, limit    float64
+	unit, comment string
+}
+
+func main() {
+	pm2 := flag.Bool("pm2", true, "also compare a restart with pm2 reload (installs pm2 from npm)")
+	idle := flag.Duration("idle", 10*time.Second, "how long the processes are left idle before their memory is read")
+	flag.Parse()
+	rows, err := measure(*idle)
+	if err == nil && *pm2 {
+		var more []row
+		more, err = restarts()
+		rows = append(rows, more...)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	missed := false
+	fmt.Printf("| what | measured | limit | |\n| --- | ---: | ---: | --- |\n")
+	for _, r := range rows {
+		verdict := "ok"
+		if r.got > r.limit {
+			verdict, missed = "MISSED", true
+		}
+		fmt.Printf("| %s | %.3g %s | %.3g %s | %s %s |\n", r.what, r.got, r.unit, r.limit, r.unit, verdict, r.comment)
+	}
+	if missed {
+		os.Exit(1)
+	}
+}
+
+// measure starts an app, works it and looks at what gapless needs itself.
+func measure(idle time.Duration) (_ []row, err error) {
+	exe, err := filepath.Abs("bin/gapless")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "gl-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "server.js"), []byte(app), 0o644); err != nil {
+		return nil, err
+	}
+	gapless := func(args ...string) (*exec.Cmd, *bytes.Buffer) {
+		var out bytes.Buffer
+		cmd := exec.Command(exe, args...)
+		cmd.Dir, cmd.Stdout, cmd.Env = dir, &out, append(os.Environ(), "GAPLESS_HOME="+filepath.Join(dir, "h"))
+		return cmd, &out
+	}
+	up, _ := gapless("up", "server.js", "--name", "bench", "--listen", address, "--instances", "2")
+	if err := up.Run(); err != nil {
+		return nil, fmt.Errorf("up: %w", err)
+	}
+	defer func() {
+		down, _ := gapless("down", "--all")
+		if e := down.Run(); err == nil {
+			err = e
+		}
+	}()
+	for range 5000 {
+		res, err := http.Get("http://" + address + "/")
+		if err != nil {
+			return nil, err
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+	}
+	http.DefaultClient.CloseIdleConnections()
+	time.Sleep(idle)
+
+	var cpu []float64
+	var st api.Status
+	for range 20 {
+		cmd, out := gapless("status", "--json")
+		if err := cmd.Run(); err != nil {
+			return nil, fmt.Errorf("status: %w", err)
+		}
+		use := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+		cpu = append(cpu, float64(use.Utime.Nano()+use.Stime.Nano())/1e6)
+		if err := json.Unmarshal(out.Bytes(), &st); err != nil {
+			return nil, fmt.Errorf("status: %w", err)
+		}
+	}
+	sort.Float64s(cpu)
+	rows := []row{{"CPU of `gapless status`, median of 20", cpu[len(cpu)/2], statusMS, "ms", ""}}
+	limit := map[string]float64{"keeper": keeperMB, "edge": edgeMB, "daemon": daemonMB}
+	for _, p := range st.Procs {
+		rows = append(rows, row{"anonymous memory of " + p.Name + ", idle", float64(p.Memory) / (1 << 20), limit[p.Name], "MB", ""})
+	}
+	return rows, nil
+}
+
+// restarts takes the restart of four instances from the PM2 bench, which runs
+// both in turn.
+func restarts() ([]row, error) {
+	cmd := exec.Command("go", "run", "./test/bench/pm2", "--only", "restart", "--runs", "3", "--json")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("bench pm2: %w", err)
+	}
+	var results []struct {
+		Subject string  `json:"subject"`
+		App     string  `json:"app"`
+		Seconds float64 `json:"seconds"`
+	}
+	if err := json.Unmarshal(out, &results); err != nil {
+		return nil, fmt.Errorf("bench pm2: %w\n%s", err, out)
+	}
+	took := map[string]map[string][]float64{}
+	for _, r := range results {
+		name := strings.ToLower(strings.Fields(r.Subject)[0])
+		if took[r.App] == nil {
+			took[r.App] = map[string][]float64{}
+		}
+		took[r.App][name] = append(took[r.App][name], r.Seconds)
+	}
+	var rows []row
+	for app, by := range took {
+		if len(by["gapless"]) == 0 || len(by["pm2"]) == 0 {
+			return nil, fmt.Errorf("the restart of %s was not measured for both: %v", app, by)
+		}
+		rows = append(rows, row{"restart of 4 instances of " + app + " that boot in 0.3 s, median", median(by["gapless"]), median(by["pm2"]), "s", "(limit: pm2 reload in the same run)"})
+	}
+	sort.Slice(rows, func(i, j int) bool { return rows[i].what < rows[j].what })
+	return rows, nil
+}
+
+func median(v []float64) float64 {
+	sort.Float64s(v)
+	return v[len(v)/2]
+}
+
+func freeAddress() (string, error) {
+	for port := 17000; port < 18000; port++ {
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		if ln, err := net.Listen("tcp", address); err == nil {
+			return address, ln.Close()
+		}
+	}
+	return "", fmt.Errorf("no free port")
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package sim
+
+// schedules is how many a normal test run plays.
+const schedules = 1000

@@ -1,0 +1,90 @@
+package gapless
+
+// EdgeReport is what one edge generation says about itself: which table it
+// serves and what is in flight. Counts are cumulative for the generation.
+type EdgeReport struct {
+	Generation  int               `json:"generation"`
+	Version     uint64            `json:"version"`  // of the table that new requests are routed by
+	Draining    bool              `json:"draining"` // it accepts no new connections
+	Connections int               `json:"connections"`
+	Instances   []InstanceTraffic `json:"instances"`
+	Releases    []ReleaseTraffic  `json:"releases"`
+	Tallies     []AppTally        `json:"tallies,omitempty"`   // cumulative; routes of two releases only
+	FellBack    []string          `json:"fell_back,omitempty"` // apps whose lease ran out, so that they are served by Route.Fallback
+}
+
+// AppTally is evidence about one app.
+type AppTally struct {
+	App string `json:"app"`
+	Tally
+}
+
+// InstanceTraffic is what goes through one instance. An instance that left
+// the table is reported until its in-flight count is 0.
+type InstanceTraffic struct {
+	App      string `json:"app"`
+	Instance string `json:"instance"`
+	InFlight int    `json:"in_flight"` // requests and upgraded connections not yet finished
+	Upgraded int    `json:"upgraded"`  // of these: WebSockets and other upgraded connections
+	Healthy  bool   `json:"healthy"`   // by the edge's own probes
+	Requests uint64 `json:"requests"`
+}
+
+// ReleaseTraffic counts what the coin gave to one release.
+type ReleaseTraffic struct {
+	App      string    `json:"app"`
+	Release  string    `json:"release"`
+	Requests uint64    `json:"requests"`
+	Status   [6]uint64 `json:"status"`   // by class: [2] is 2xx; [0] is no answer at all
+	Failed   uint64    `json:"failed"`   // connect refused, reset, timeout or a malformed answer; not a client's abort
+	Aborted  uint64    `json:"aborted"`  // the client went away
+	Retried  uint64    `json:"retried"`  // repeated on another instance
+	Held     uint64    `json:"held"`     // waited because nothing was ready
+	HeldMax  Duration  `json:"held_max"` // the longest such wait
+	Latency  []uint64  `json:"latency"`  // counts per bucket; see LatencyBucket
+}
+
+// LatencyBuckets is the length of ReleaseTraffic.Latency.
+const LatencyBuckets = 112
+
+// LatencyBucket maps a latency in microseconds to its bucket: four buckets
+// per power of two, so a bucket's width is at most a quarter of its start.
+func LatencyBucket(us uint64) int {
+	if us < 4 {
+		return int(us)
+	}
+	e := 0
+	for v := us; v >= 8; v >>= 1 {
+		e++
+	}
+	b := 4 + e*4 + int(us>>e&3)
+	return min(b, LatencyBuckets-1)
+}
+
+// LatencyBucketStart is the smallest latency in microseconds of bucket b.
+func LatencyBucketStart(b int) uint64 {
+	if b < 4 {
+		return uint64(b)
+	}
+	e := (b - 4) / 4
+	return uint64(4+(b-4)%4) << e
+}
+
+// Quantile returns the latency in microseconds below which a share q of the
+// counted requests ended (start of the bucket that holds it), 0 if none.
+func Quantile(latency []uint64, q float64) uint64 {
+	var total, n uint64
+	for _, c := range latency {
+		total += c
+	}
+	if total == 0 {
+		return 0
+	}
+	for b, c := range latency {
+		n += c
+		if float64(n) >= q*float64(total) {
+			return LatencyBucketStart(b)
+		}
+	}
+	return LatencyBucketStart(len(latency) - 1)
+}

@@ -1,0 +1,76 @@
+package gapless
+
+// Verdict is what the judge says of the candidate, with the evidence.
+type Verdict struct {
+	Kind     VerdictKind `json:"kind"`
+	Test     VerdictTest `json:"test"`              // that Kind and Evidence come from
+	Reason   string      `json:"reason"`            // one line for people
+	Evidence Figures     `json:"evidence"`          // the numbers behind Reason
+	Needed   Needed      `json:"needed,omitzero"`   // what would decide, if known
+	NoData   bool        `json:"no_data,omitempty"` // undecided because nothing was seen; never a pass
+}
+
+// VerdictKind is the verdict in one word.
+type VerdictKind string
+
+const (
+	Worse     VerdictKind = "worse"     // proven, at the false-alarm rate that was asked for
+	NotWorse  VerdictKind = "not_worse" // proven within the margin
+	Undecided VerdictKind = "undecided" // neither is proven (yet)
+)
+
+// VerdictTest names the test that a verdict rests on.
+type VerdictTest string
+
+const (
+	TestErrors VerdictTest = "errors" // share of bad answers against stable, judged below weight 1
+	TestGuard  VerdictTest = "guard"  // share of bad answers against a fixed limit, judged at weight 1
+)
+
+// Figures are the numbers behind a verdict. The test's evidence is a bet
+// against "the candidate is fine" that was started with 1; it speaks against
+// the candidate once it has grown to Threshold.
+type Figures struct {
+	Candidate Arm     `json:"candidate"`
+	Stable    Arm     `json:"stable"`          // zero where the test has no control
+	Weight    float64 `json:"weight"`          // candidate's share now, 0…1
+	LnE       float64 `json:"ln_e"`            // natural logarithm of the evidence
+	Threshold float64 `json:"threshold"`       // evidence that decides: 1 / false-alarm rate
+	Limit     float64 `json:"limit,omitempty"` // share of bad answers that the guard allows, 0…1
+	Phi       float64 `json:"phi,omitempty"`   // how much stable's instances differ from each other; 1 or 0: not more than chance
+}
+
+// Arm counts the requests that the coin gave to one release.
+type Arm struct {
+	Requests uint64 `json:"requests"`
+	Bad      uint64 `json:"bad"`
+}
+
+// Needed says how far away a decision is. Zero means unknown, or that no
+// number of them would decide.
+type Needed struct {
+	Bad      uint64 `json:"bad,omitempty"`      // further bad answers of the candidate, with nothing in between, that prove it worse
+	Requests uint64 `json:"requests,omitempty"` // further good requests of the candidate that prove it not worse
+}
+
+// Tally is evidence from a router: what the coin gave to one release at one
+// weight since the last tally. Requests that no coin chose (matched by header,
+// probes, mirrored) are not evidence and are not in it. A request counts for
+// the release that the coin chose, whoever answered it in the end.
+type Tally struct {
+	Release  string  `json:"release"`
+	Weight   float64 `json:"weight"`   // the candidate's share when the coin was tossed, 0…1: also in tallies of the stable release
+	Requests uint64  `json:"requests"` // finished or found bad
+	Bad      uint64  `json:"bad"`      // 5xx, timeout, reset; of a sticky session only its first; not a client's abort
+}
+
+// Validate checks that t can be evidence.
+func (t Tally) Validate() error {
+	switch {
+	case t.Release == "":
+		return Errorf(Invalid, "tally: no release")
+	case !(t.Weight >= 0 && t.Weight <= 1):
+		return Errorf(Invalid, "tally of %s: weight %v is not between 0 and 1", t.Release, t.Weight)
+	}
+	return nil
+}
