@@ -421,10 +421,14 @@ func (l *load) stop() { l.stopped.Store(true); l.wg.Wait() }
 // Two generations serve the same sockets; every one acknowledges every table;
 // one leaves under load.
 func TestGenerationsTakeOverWithoutLoss(t *testing.T) {
+	release := make(chan struct{}) // lets the held request go: until then its generation cannot leave
 	backend := func(name string) string {
 		return app(t, func(w http.ResponseWriter, q *http.Request) {
-			if q.URL.Path == "/slow" {
+			switch q.URL.Path {
+			case "/slow":
 				time.Sleep(30 * time.Millisecond)
+			case "/held":
+				<-release
 			}
 			io.WriteString(w, name)
 		})
@@ -434,6 +438,15 @@ func TestGenerationsTakeOverWithoutLoss(t *testing.T) {
 	g1.apply(g1.route(1, time.Second, map[string]float64{"v1": 1}, map[string][]string{"v1": {backend("a")}}))
 	addr := h.addr("web")
 
+	held := make(chan error, 1)
+	go func() {
+		resp, err := http.Get("http://" + addr + "/held")
+		if err == nil {
+			resp.Body.Close()
+		}
+		held <- err
+	}()
+	eventually(t, "a request is held", func() bool { return g1.report().Connections == 1 })
 	var l load
 	l.run(t, addr, 6, 2)
 	g2 := start(t, Config{Generation: 2, Host: h})
@@ -460,6 +473,10 @@ func TestGenerationsTakeOverWithoutLoss(t *testing.T) {
 	three.Version = 3
 	g1.apply(three) // a leaving generation still takes tables
 	g2.apply(three)
+	close(release)
+	if err := <-held; err != nil {
+		t.Errorf("the held request: %v", err)
+	}
 	g1.wait(3 * time.Second)
 	before := g2.traffic("v1").Requests
 	eventually(t, "the new one goes on", func() bool { return g2.traffic("v1").Requests > before+100 })
