@@ -315,14 +315,18 @@ func TestHoldsWhileTheOnlyInstanceRefuses(t *testing.T) {
 }
 
 func TestClientThatLeavesEndsTheWork(t *testing.T) {
-	ended := make(chan struct{}, 1)
+	entered, ended := make(chan struct{}, 1), make(chan struct{}, 1)
 	r, _, addr := setup(t, Config{}, app(t, func(w http.ResponseWriter, q *http.Request) {
+		entered <- struct{}{}
 		<-q.Context().Done()
 		ended <- struct{}{}
 	}))
 	c := connect(t, addr)
 	io.WriteString(c, get("/"))
-	eventually(t, "in flight", func() bool { return r.instance("i1").InFlight == 1 })
+	<-entered
+	if n := r.instance("i1").InFlight; n != 1 {
+		t.Errorf("%d in flight", n)
+	}
 	c.Close()
 	select {
 	case <-ended:
