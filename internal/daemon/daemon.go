@@ -79,6 +79,9 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 		return err
 	}
 	defer func() { _ = d.keeper.Close() }()
+	if err := greet(ctx, d.keeper, d.log); err != nil {
+		return err
+	}
 	defer hold(ctx, home, 0, d.log)()
 	if d.router, err = newRouter(ctx, home, d.keeper, d.log); err != nil {
 		return err
