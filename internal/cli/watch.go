@@ -41,12 +41,10 @@ func (f *watchFlags) check() error {
 	return nil
 }
 
-// How often a watcher looks, how long it may be silent off a terminal, and how
-// long an abort waits for a rollout that is still prepared.
+// How often a watcher looks, and how long it may be silent off a terminal.
 const (
 	lookEvery      = 500 * time.Millisecond
 	heartbeatEvery = 30 * time.Second
-	abortTries     = 10 * time.Minute
 )
 
 // watcher follows one rollout and shows it.
@@ -250,23 +248,10 @@ func (w *watcher) interrupted(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	w.c.term.sayf("interrupted, taking the %s back", w.r.Kind)
-	for end := time.Now().Add(abortTries); ; {
-		_, err := w.client.Abort(ctx, w.r.App)
-		if err == nil {
-			break
-		}
-		r, lost := w.client.Rollout(ctx, w.r.ID)
-		if lost != nil || gapless.CodeOf(err) != gapless.Conflict || time.Now().After(end) {
+	if _, err := w.client.Abort(ctx, w.r.App); err != nil {
+		if r, lost := w.client.Rollout(ctx, w.r.ID); lost != nil || r.Outcome == gapless.Running {
 			return err
-		}
-		if r.Outcome != gapless.Running {
-			break
-		}
-		select { // its release is still made; that cannot be taken back
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(lookEvery):
-		}
+		} // it ended by itself just now
 	}
 	f := w.f
 	f.onInterrupt, f.timeout = "detach", 0

@@ -39,6 +39,7 @@ type Daemon struct {
 	hub       *hub
 	hooks     *hooks
 	listening sync.Mutex // held while addresses are given back
+	claiming  sync.Mutex // held while it is looked whether what an app wants to serve is free, until it counts as taken
 	damage    *damage    // nil: the database is whole
 	records   *recorder
 	order     order
@@ -203,7 +204,7 @@ func (d *Daemon) abandon(ctx context.Context, name string, s rollout.State) erro
 		}
 		r.Outcome, r.Finished, r.Reason = gapless.NothingStarted, time.Now(), "the daemon was restarted while the release was being made"
 		r.Hint = "deploy again"
-		if err := d.store.SaveApp(ctx, name, s, &r); err != nil {
+		if err := d.store.SaveRollout(ctx, &r); err != nil {
 			return err
 		}
 		d.hub.emit(gapless.Event{Time: time.Now(), App: name, Rollout: r.ID, Release: r.To, Kind: finished, Level: "error", Message: r.Reason})
