@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,9 +32,11 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 func (f *watchFlags) check() error {
 	switch {
 	case f.onInterrupt != "detach" && f.onInterrupt != "abort":
-		return gapless.Errorf(gapless.Invalid, "--on-interrupt %s is neither detach nor abort", f.onInterrupt)
+		return gapless.Errorf(gapless.Invalid, "--on-interrupt %s is neither detach nor abort", f.onInterrupt).
+			WithHint("write --on-interrupt detach, which is the default, or --on-interrupt abort")
 	case f.timeout < 0:
-		return gapless.Errorf(gapless.Invalid, "--timeout %s is negative", f.timeout)
+		return gapless.Errorf(gapless.Invalid, "--timeout %s is negative", f.timeout).
+			WithHint("write how long to wait, as in --timeout 10m, or leave it out to wait to the end")
 	}
 	return nil
 }
@@ -245,7 +245,7 @@ func (w *watcher) end(ctx context.Context, err error) error {
 
 // interrupted takes the rollout back and watches that; a second Ctrl-C leaves.
 func (w *watcher) interrupted(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), interrupts()...)
 	defer stop()
 	w.c.term.sayf("interrupted, taking the %s back", w.r.Kind)
 	if _, err := w.client.Abort(ctx, w.r.App); err != nil {

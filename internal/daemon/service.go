@@ -283,7 +283,8 @@ func (d *Daemon) Restart(ctx context.Context, name string) (gapless.Rollout, err
 // Scale implements api.Service.
 func (d *Daemon) Scale(ctx context.Context, name string, req api.ScaleRequest) (gapless.Rollout, error) {
 	if req.Instances < 0 || req.Instances > 1000 {
-		return gapless.Rollout{}, gapless.Errorf(gapless.Invalid, "%d instances are not between 0 and 1000", req.Instances)
+		return gapless.Rollout{}, gapless.Errorf(gapless.Invalid, "%d instances are not between 0 and 1000", req.Instances).
+			WithHint("write a number from 0 to 1000, as in: gapless scale %s 4", name)
 	}
 	if req.Process == "" {
 		req.Process = gapless.WebProcess
