@@ -90,7 +90,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	if d.rebooted(ctx, bootFile) {
 		d.log.Info("the machine was started again: everything starts from the store")
 	}
-	procs, err := d.keeper.Watch(ctx) // first all that are there, then every change
+	procs, err := d.watch(ctx)
 	if err != nil {
 		return fmt.Errorf("watch keeper: %w", err)
 	}

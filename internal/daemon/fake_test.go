@@ -38,6 +38,8 @@ func fakeKeeper(t *testing.T, procs ...keeper.Proc) *keeper.Client {
 					}
 					out := map[string]any{"v": 1, "id": req.ID}
 					switch req.Op {
+					case "watch": // and tells nothing yet
+						out["result"] = struct{}{}
 					case "list":
 						out["result"] = procs
 					case "listeners":
