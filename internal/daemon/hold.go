@@ -66,6 +66,13 @@ func reviveKeeper(home Home, exe string) error {
 		return strings.HasPrefix(v, keeper.GenerationEnv+"=") || strings.HasPrefix(v, keeper.RunEnv+"=")
 	})
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if os.Getenv(logEnv) != "" { // ours is a pipe, which must end with us
+		cmd.Stdout, cmd.Stderr = nil, nil
+		if log, err := openLog(home); err == nil {
+			defer func() { _ = log.Close() }()
+			cmd.Stdout, cmd.Stderr = log, log
+		}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start keeper: %w", err)
