@@ -31,12 +31,22 @@ func Main() int {
 		fmt.Fprintln(os.Stderr, "gapless: Windows is not supported\nhint: run it inside WSL 2")
 		return gapless.Unsupported.Exit()
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	defer stop()
 	c := &command{term: newTerm()}
 	root := c.root()
 	root.SetArgs(os.Args[1:])
 	return c.report(root.ExecuteContext(ctx))
+}
+
+// interrupts are the signals that end a command. One that is to outlive its
+// terminal, as after nohup, is left alone by the end of it.
+func interrupts() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
 }
 
 // command is what every command shares.
@@ -123,7 +133,8 @@ func (f *jsonFlag) String() string { return "" }
 func (f *jsonFlag) Set(v string) error {
 	f.c.json, f.c.stream = v != "false", v == "stream"
 	if v != "object" && v != "stream" && v != "true" && v != "false" {
-		return gapless.Errorf(gapless.Invalid, "--json=%s is neither --json nor --json=stream", v)
+		return gapless.Errorf(gapless.Invalid, "--json=%s is neither --json nor --json=stream", v).
+			WithHint("write --json for one object, --json=stream for every event as a line")
 	}
 	return nil
 }

@@ -30,6 +30,9 @@ func (c *command) status() *cobra.Command {
 			if api.NoDaemon(err) && c.whyNoDaemon(err) != err {
 				return err
 			}
+			if api.NoDaemon(err) && len(args) > 0 {
+				return gapless.Errorf(gapless.NotFound, "no app %q: nothing runs here", args[0]).WithHint("start an app with: gapless up")
+			}
 			if api.NoDaemon(err) {
 				if c.json {
 					return c.term.json(api.Status{Version: Version})

@@ -31,7 +31,8 @@ func (c *command) abort() *cobra.Command {
 		Use:   "abort [app]",
 		Short: "Take the rollout that is under way back",
 		Long: `Take the rollout that is under way back: traffic goes back to the old release,
-then the new one is stopped. Exit code 3 says that this is what happened.`,
+then the new one is stopped. Exit code 3 says that this is what happened; 1 that
+nothing of the new release had started, as while it is still being made.`,
 	}, (*api.Client).Abort)
 }
 

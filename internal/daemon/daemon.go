@@ -39,6 +39,7 @@ type Daemon struct {
 	hub       *hub
 	hooks     *hooks
 	listening sync.Mutex // held while addresses are given back
+	claiming  sync.Mutex // held while it is looked whether what an app wants to serve is free, until it counts as taken
 	damage    *damage    // nil: the database is whole
 	records   *recorder
 	order     order
@@ -92,7 +93,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	if d.rebooted(ctx, bootFile) {
 		d.log.Info("the machine was started again: everything starts from the store")
 	}
-	procs, err := d.keeper.Watch(ctx) // first all that are there, then every change
+	procs, err := d.watch(ctx)
 	if err != nil {
 		return fmt.Errorf("watch keeper: %w", err)
 	}
@@ -206,7 +207,7 @@ func (d *Daemon) abandon(ctx context.Context, name string, s rollout.State) erro
 		}
 		r.Outcome, r.Finished, r.Reason = gapless.NothingStarted, time.Now(), "the daemon was restarted while the release was being made"
 		r.Hint = "deploy again"
-		if err := d.store.SaveApp(ctx, name, s, &r); err != nil {
+		if err := d.store.SaveRollout(ctx, &r); err != nil {
 			return err
 		}
 		d.hub.emit(gapless.Event{Time: time.Now(), App: name, Rollout: r.ID, Release: r.To, Kind: finished, Level: "error", Message: r.Reason})

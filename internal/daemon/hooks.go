@@ -1,14 +1,10 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
-	"os"
+	"errors"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"gapless"
@@ -57,23 +53,12 @@ func (h *hooks) Start(_ context.Context, key string, rel *gapless.Release, comma
 	return nil
 }
 
-func run(ctx context.Context, rel *gapless.Release, env environment, command string) rollout.HookState {
-	ctx, cancel := context.WithTimeout(ctx, hookLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
-	cmd.Dir = rel.Tree
-	cmd.Env = []string{"HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8", "GAPLESS_APP=" + rel.App, "GAPLESS_RELEASE=" + rel.Name,
-		"PATH=" + strings.TrimPrefix(filepath.Dir(rel.Runtime.Path)+":", ".:") + os.Getenv("PATH")}
-	for k, v := range env.of(gapless.WebProcess) {
-		cmd.Env = append(cmd.Env, k+"="+v)
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	last := lastLines(out.String(), 1)[0]
-	if err != nil && last == "" {
+func run(ctx context.Context, rel *gapless.Release, env environment, text string) rollout.HookState {
+	output, err := command{text: text, rel: rel, env: env, limit: hookLimit,
+		set: []string{"GAPLESS_APP=" + rel.App, "GAPLESS_RELEASE=" + rel.Name}}.run(ctx)
+	last := lastLines(output, 1)[0]
+	var exit *exec.ExitError
+	if err != nil && (last == "" || !errors.As(err, &exit)) {
 		last = err.Error()
 	}
 	return rollout.HookState{Done: true, OK: err == nil, Output: last}

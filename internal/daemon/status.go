@@ -55,7 +55,7 @@ func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport) api.AppStatus {
 	out := api.AppStatus{Name: a.name, Stable: s.Stable, Down: s.Down, Counts: s.Counts, Rollout: s.Rollout}
 	a.mu.Lock()
 	if a.preparing != nil && !s.Busy() {
-		r := *a.preparing
+		r := a.preparing.rollout
 		out.Rollout = &r
 	}
 	a.mu.Unlock()

@@ -39,11 +39,20 @@ func (d *Daemon) Resume(ctx context.Context, name string) (gapless.Rollout, erro
 
 // Abort implements api.Service.
 func (d *Daemon) Abort(ctx context.Context, name string) (gapless.Rollout, error) {
+	a, err := d.app(name)
+	if err != nil {
+		return gapless.Rollout{}, err
+	}
+	if r, err := a.interrupt(ctx, errAborted); err != nil {
+		return gapless.Rollout{}, err
+	} else if r != nil {
+		return *r, nil
+	}
 	return d.steer(ctx, name, func(s rollout.State) (rollout.State, error) {
 		if !s.Busy() {
-			return s, gapless.Errorf(gapless.Conflict, "no rollout of %s is under way", name)
+			return s, gapless.Errorf(gapless.Conflict, "no rollout of %s is under way", name).WithHint("start one with: gapless deploy")
 		}
-		return rollout.Abort(s, "aborted by a person", time.Now()), nil
+		return rollout.Abort(s, errAborted.Error(), time.Now()), nil
 	})
 }
 
@@ -52,6 +61,13 @@ func (d *Daemon) steer(ctx context.Context, name string, f func(rollout.State) (
 	a, err := d.app(name)
 	if err != nil {
 		return gapless.Rollout{}, err
+	}
+	a.mu.Lock()
+	preparing := a.preparing != nil
+	a.mu.Unlock()
+	if preparing {
+		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "the new release of %s is still being made", name).
+			WithHint("watch it with: gapless status -f %s, or end it with: gapless abort %s", name, name)
 	}
 	var out gapless.Rollout
 	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
@@ -83,6 +99,11 @@ func (d *Daemon) Rollback(ctx context.Context, name, release string) (gapless.Ro
 	if err != nil {
 		return gapless.Rollout{}, gapless.Errorf(gapless.NotFound, "%s has no release %q", name, release).
 			WithHint("list them with: gapless releases %s", name)
+	}
+	d.claiming.Lock()
+	defer d.claiming.Unlock()
+	if err := d.conflict(&to.Spec); err != nil {
+		return gapless.Rollout{}, err
 	}
 	return d.begin(ctx, name, func(s rollout.State, id string, _ *gapless.Release) (rollout.State, error) {
 		return rollout.BeginRollback(s, id, to, counts(s, to, d.specOf(name, s.Stable)), time.Now())
