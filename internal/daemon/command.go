@@ -25,6 +25,21 @@ type command struct {
 	limit time.Duration // it is ended when it takes longer
 }
 
+func (c command) argv() []string { return []string{"/bin/sh", "-c", c.text} }
+
+// environ is the command's environment when who runs it.
+func (c command) environ(who *supervise.User) []string {
+	env := append([]string{"HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8",
+		"PATH=" + strings.TrimPrefix(filepath.Dir(c.rel.Runtime.Path)+":", ".:") + os.Getenv("PATH")}, c.set...)
+	if int(who.UID) != os.Geteuid() {
+		env = append(env, "HOME="+who.Home, "USER="+who.Name, "LOGNAME="+who.Name)
+	}
+	for k, v := range c.env.of(gapless.WebProcess) {
+		env = append(env, k+"="+v)
+	}
+	return env
+}
+
 // run runs the command to its end and returns the end of what it printed.
 // When ctx ends, or the limit is reached, its whole process group is killed
 // and the error is the cause.
@@ -35,17 +50,12 @@ func (c command) run(ctx context.Context) (output string, err error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", c.text)
-	cmd.Dir = c.rel.Tree
-	cmd.Env = append([]string{"HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8",
-		"PATH=" + strings.TrimPrefix(filepath.Dir(c.rel.Runtime.Path)+":", ".:") + os.Getenv("PATH")}, c.set...)
+	argv := c.argv()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = c.rel.Tree, c.environ(who)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if int(who.UID) != os.Geteuid() {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: who.UID, Gid: who.GID, Groups: who.Groups}
-		cmd.Env = append(cmd.Env, "HOME="+who.Home, "USER="+who.Name, "LOGNAME="+who.Name)
-	}
-	for k, v := range c.env.of(gapless.WebProcess) {
-		cmd.Env = append(cmd.Env, k+"="+v)
 	}
 	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = kill

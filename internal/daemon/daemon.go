@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ type Daemon struct {
 	sup       *supervise.Supervisor
 	router    *router
 	hub       *hub
-	hooks     *hooks
+	hooks     hooks
 	listening sync.Mutex // held while addresses are given back
 	claiming  sync.Mutex // held while it is looked whether what an app wants to serve is free, until it counts as taken
 	damage    *damage    // nil: the database is whole
@@ -73,7 +74,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.store.Close()) }()
-	d.hooks = &hooks{d: d, known: map[string]rollout.HookState{}}
+	d.hooks.d = d
 	d.hub = &hub{store: d.store, log: d.log, listeners: map[chan gapless.Event]string{}}
 
 	if d.keeper, err = dialKeeper(ctx, home); err != nil {
@@ -149,6 +150,11 @@ func (d *Daemon) process(p keeper.Proc) {
 	case p.Kind == keeper.KindEdge:
 		d.router.edge(p)
 		d.wake()
+	case strings.HasPrefix(p.ID, hookPrefix):
+		if !p.Running {
+			d.hooks.see(p)
+			d.wake()
+		}
 	case p.Kind == keeper.KindInstance && !p.Running:
 		d.sup.Exited(fromKeeper(p))
 	}
@@ -169,7 +175,8 @@ func (d *Daemon) loadApps(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
+	known, running := map[string]bool{}, map[string]bool{}
+	var states []rollout.State
 	for _, name := range names {
 		var s rollout.State
 		if err := d.store.App(ctx, name, &s); err != nil {
@@ -182,7 +189,16 @@ func (d *Daemon) loadApps(ctx context.Context) error {
 		if observed, err := (fleet{d, d.sup}).Observe(ctx, name); err == nil && len(observed) == 0 && !s.Down {
 			d.order.begin(name, s.Counts)
 		}
-		d.addApp(sane(s, time.Now()))
+		if s.Busy() {
+			running[s.Rollout.ID] = true
+		}
+		states = append(states, sane(s, time.Now()))
+	}
+	if err := d.hooks.adopt(ctx, running); err != nil {
+		return err
+	}
+	for _, s := range states {
+		d.addApp(s)
 	}
 	for _, r := range d.router.table.Routes {
 		if !known[r.App] && d.damage == nil { // its app was never saved
@@ -218,7 +234,7 @@ func (d *Daemon) abandon(ctx context.Context, name string, s rollout.State) erro
 // addApp begins to run an app; it ends with the daemon.
 func (d *Daemon) addApp(s rollout.State) *app {
 	a := &app{name: s.App, runner: &rollout.Runner{App: s.App, Fleet: fleet{d, d.sup}, Router: d.router,
-		Journal: journal{d}, Evidence: d.router, Hooks: d.hooks, Release: d.release, Emit: d.emit, Log: d.log}}
+		Journal: journal{d}, Evidence: d.router, Hooks: &d.hooks, Release: d.release, Emit: d.emit, Log: d.log}}
 	a.runner.Init(s)
 	d.mu.Lock()
 	d.apps[s.App] = a
