@@ -26,12 +26,16 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			address, err := freeAddress()
-			if err != nil {
-				return err
-			}
 			env.Setenv("GAPLESS_HOME", home)
-			env.Setenv("ADDRESS", address)
+			for _, name := range []string{"ADDRESS", "OTHER_ADDRESS"} {
+				address, err := freeAddress()
+				for ; err == nil && address == env.Getenv("ADDRESS"); address, err = freeAddress() {
+				}
+				if err != nil {
+					return err
+				}
+				env.Setenv(name, address)
+			}
 			env.Setenv("PATH", os.Getenv("PATH"))
 			env.Defer(func() { // a script that failed half-way leaves nothing running
 				down := exec.Command("gapless", "down", "--all")

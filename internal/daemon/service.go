@@ -304,7 +304,7 @@ func (d *Daemon) begin(ctx context.Context, name string, f func(rollout.State, s
 	defer a.mu.Unlock()
 	if a.preparing != nil {
 		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "a rollout of %s is under way", name).
-			WithHint("watch it with: gapless status -f %s", name)
+			WithHint("watch it with: gapless status -f %s, or take it back with: gapless abort %s", name, name)
 	}
 	var out gapless.Rollout
 	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
