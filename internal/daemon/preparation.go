@@ -33,6 +33,13 @@ func (a *app) settle() {
 	close(p.over)
 }
 
+// making reports whether a release is being made.
+func (a *app) making() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.preparing != nil
+}
+
 // interrupt ends the making of a release for the reason given, and waits until
 // nothing of it is left. It returns its rollout, which failed; nil where no
 // release was being made, or its rollout began just now.

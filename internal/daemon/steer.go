@@ -62,10 +62,7 @@ func (d *Daemon) steer(ctx context.Context, name string, f func(rollout.State) (
 	if err != nil {
 		return gapless.Rollout{}, err
 	}
-	a.mu.Lock()
-	preparing := a.preparing != nil
-	a.mu.Unlock()
-	if preparing {
+	if a.making() {
 		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "the new release of %s is still being made", name).
 			WithHint("watch it with: gapless status -f %s, or end it with: gapless abort %s", name, name)
 	}
@@ -85,6 +82,10 @@ func (d *Daemon) Rollback(ctx context.Context, name, release string) (gapless.Ro
 	a, err := d.app(name)
 	if err != nil {
 		return gapless.Rollout{}, err
+	}
+	if a.making() {
+		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "a new release of %s is being made", name).
+			WithHint("take it back with: gapless abort %s", name)
 	}
 	if s := a.runner.State(); s.Busy() {
 		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "a %s of %s is under way (%s → %s)", s.Rollout.Kind, name, s.Rollout.From, s.Rollout.To).

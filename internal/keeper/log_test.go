@@ -370,7 +370,7 @@ func TestPipesDoNotLeak(t *testing.T) {
 	if err := r.Forget(t.Context(), "first"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "its pipes are closed", func() bool { return pipes() <= given+2 }) // a pair to peek with
+	eventually(t, "its pipes are closed", func() bool { return pipes() <= given+2*maxPeekers }) // pairs to peek with: out and err may need one each at once
 	before := r.descriptors()
 	for i := range 20 {
 		id := fmt.Sprint("p", i)
