@@ -33,6 +33,7 @@ func Main() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	cobra.EnableCommandSorting = false // the help has an order of its own
 	c := &command{term: newTerm()}
 	root := c.root()
 	root.SetArgs(os.Args[1:])
@@ -47,7 +48,7 @@ type command struct {
 	json    bool   // --json, also when it is a stream
 	stream  bool   // --json=stream
 	started bool   // this command started gapless
-	path    string // as typed: "gapless deploy"
+	path    string // of the command that runs: "gapless deploy"
 }
 
 // report prints an error as people need it and returns the exit code: the one
@@ -64,14 +65,18 @@ func (c *command) report(err error) int {
 		err = c.whyNoDaemon(err)
 	}
 	if gapless.CodeOf(err) == gapless.Internal && usageError(err) {
-		err = gapless.Errorf(gapless.Invalid, "%s", err).WithHint("see: %s --help", c.path)
+		err = gapless.Errorf(gapless.Invalid, "%s", err)
 	}
 	if errors.Is(err, context.Canceled) {
 		return gapless.Detached.Exit()
 	}
 	c.term.errorf("%s", err)
 	c.term.annotate("error", err.Error())
-	if hint := gapless.HintOf(err); hint != "" {
+	hint := gapless.HintOf(err)
+	if hint == "" && gapless.CodeOf(err) == gapless.Invalid {
+		hint = "see: " + c.path + " --help"
+	}
+	if hint != "" {
 		c.term.hintf("%s", hint)
 	}
 	return gapless.CodeOf(err).Exit()

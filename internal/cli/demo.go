@@ -340,7 +340,7 @@ func freeAddress() (string, error) {
 		}
 		return address, ln.Close()
 	}
-	return "", gapless.Errorf(gapless.Unavailable, "no free port between 18080 and 19079")
+	return "", gapless.Errorf(gapless.Unavailable, "no free port between 18080 and 19079").WithHint("end what listens there: ss -ltnp")
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -207,10 +207,10 @@ func (c *command) installService(ctx context.Context, s service) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return gapless.Errorf(gapless.Unavailable, "write the unit: %w", err)
+		return gapless.Errorf(gapless.Unavailable, "write the unit: %w", err).WithHint("gapless install --print shows it; write it by hand")
 	}
 	if err := os.WriteFile(path, []byte(s.text()), 0o644); err != nil {
-		return gapless.Errorf(gapless.Unavailable, "write the unit: %w", err)
+		return gapless.Errorf(gapless.Unavailable, "write the unit: %w", err).WithHint("gapless install --print shows it; write it by hand")
 	}
 	done := installed{Service: s.name, Unit: path}
 	if !c.json {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,15 +18,36 @@ func (c *command) finish(root *cobra.Command) {
 		if cmd.HasSubCommands() && !cmd.Runnable() {
 			cmd.Args = cobra.ArbitraryArgs
 			cmd.RunE = group
+			cmd.DisableFlagsInUseLine = true
 		}
 		c.complete(cmd)
 	}
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, cmd := range root.Commands() {
+			if slices.Contains(g.names, cmd.Name()) {
+				cmd.GroupID = g.title
+			}
+		}
+	}
 }
 
-// commands is the tree of commands as a list, parents first.
+// groups are how the help lists commands; what is in none comes last.
+var groups = []struct {
+	title string
+	names []string
+}{
+	{"Ship:", []string{"up", "plan", "deploy", "rollback", "restart", "scale", "down"}},
+	{"Look:", []string{"status", "top", "logs", "releases", "history", "show"}},
+	{"Steer a rollout:", []string{"pause", "resume", "promote", "abort"}},
+	{"Gapless itself:", []string{"install", "uninstall", "upgrade", "backup", "restore", "keeper", "demo", "completion", "version"}},
+}
+
+// commands is the tree of commands as a list, parents first, else by name.
 func commands(root *cobra.Command) []*cobra.Command {
 	list := []*cobra.Command{root}
-	for _, sub := range root.Commands() {
+	subs := slices.SortedFunc(slices.Values(root.Commands()), func(a, b *cobra.Command) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, sub := range subs {
 		list = append(list, commands(sub)...)
 	}
 	return list

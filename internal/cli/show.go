@@ -65,7 +65,7 @@ func (c *command) lastRollout(ctx context.Context, client *api.Client) (string, 
 		return "", err
 	}
 	if len(list) == 0 {
-		return "", gapless.Errorf(gapless.NotFound, "%s had no rollout yet", name)
+		return "", gapless.Errorf(gapless.NotFound, "%s had no rollout yet", name).WithHint("begin one with: gapless deploy")
 	}
 	return list[0].ID, nil
 }

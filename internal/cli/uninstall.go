@@ -42,7 +42,7 @@ while an app is up, which would stop with the service. All of GAPLESS_HOME stays
 				}
 			}
 			if err := os.Remove(path); err != nil {
-				return gapless.Errorf(gapless.Unavailable, "remove the unit: %w", err)
+				return gapless.Errorf(gapless.Unavailable, "remove the unit: %w", err).WithHint("remove it by hand; it is disabled already")
 			}
 			if s.runs() {
 				if err := s.systemctl(cmd.Context(), "daemon-reload"); err != nil {
