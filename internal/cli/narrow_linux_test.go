@@ -137,6 +137,27 @@ func TestTopFollowsTheSize(t *testing.T) {
 	}
 }
 
+// A daemon that is away is told, and what it said last stays; when it is back
+// the view goes on.
+func TestTopWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	s := newFake()
+	x := runIn(t, s, 100, 20, "top --columns name,req/s")
+	x.shows("shop v42")
+	if screen := x.screen(); strings.Contains(screen, "MEMORY") || !strings.Contains(screen, "REQ/S") {
+		t.Errorf("not the columns that were asked for:\n%s", screen)
+	}
+	s.mu.Lock() // Status waits for it
+	x.shows("! the daemon does not answer")
+	x.shows("shop v42")
+	s.mu.Unlock()
+	x.gone("does not answer")
+	x.hit("q")
+	if code := x.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 func TestCtrlCLeavesTop(t *testing.T) {
 	t.Parallel()
 	x := runIn(t, newFake(), 80, 20, "top shop")

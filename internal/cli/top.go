@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,7 @@ import (
 const (
 	topEvery  = time.Second
 	topWindow = 5 * time.Second
+	topWait   = 3 * time.Second       // for an answer, before the person is told
 	escapeIn  = 50 * time.Millisecond // the bytes of one key come together
 )
 
@@ -55,7 +57,8 @@ that and ends; --json=stream goes on, a line per second.`,
 			if len(args) > 0 {
 				t.app = args[0]
 			}
-			if _, err := f.pick(topSheet); err != nil {
+			picked, err := f.pick(topSheet)
+			if err != nil {
 				return err
 			}
 			if err := t.look(cmd.Context()); err != nil {
@@ -64,11 +67,11 @@ that and ends; --json=stream goes on, a line per second.`,
 			if once || c.json || c.term.piped {
 				return t.print(cmd.Context(), f)
 			}
-			return t.watch(cmd.Context())
+			return t.watch(cmd.Context(), picked)
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "measure for a second, print that and end")
-	f.add(cmd, topSheet, "leave no column out, with --once")
+	f.add(cmd, topSheet, "leave no column out")
 	return cmd
 }
 
@@ -94,6 +97,17 @@ func (t *topper) look(ctx context.Context) error {
 	}
 	t.add(topSample{time.Now(), st.Apps})
 	return nil
+}
+
+// lookBriefly does not wait long for a daemon that is away.
+func (t *topper) lookBriefly(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, topWait)
+	defer cancel()
+	err := t.look(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return gapless.Errorf(gapless.Unavailable, "the daemon does not answer")
+	}
+	return err
 }
 
 func (t *topper) add(s topSample) {
@@ -137,7 +151,7 @@ func (t *topper) print(ctx context.Context, f tableFlags) error {
 }
 
 // watch draws on the whole screen until the person leaves.
-func (t *topper) watch(ctx context.Context) error {
+func (t *topper) watch(ctx context.Context, columns []int) error {
 	s := newScreen(t.c.term)
 	defer s.close()
 	var typed <-chan byte
@@ -147,7 +161,7 @@ func (t *topper) watch(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	v := &topView{}
+	v := &topView{columns: columns}
 	v.rows, v.apps = measure(t.samples), t.samples[0].apps
 	news, asks := make(chan func(*topView)), make(chan topRow, 1)
 	go t.poll(ctx, news, asks)
@@ -204,7 +218,7 @@ func (t *topper) poll(ctx context.Context, news chan<- func(*topView), asks <-ch
 			return
 		case of = <-asks:
 		case <-tick.C:
-			if err := t.look(ctx); err != nil {
+			if err := t.lookBriefly(ctx); err != nil {
 				send(func(v *topView) { v.note = err.Error() })
 			} else {
 				rows, apps := measure(t.samples), t.samples[len(t.samples)-1].apps

@@ -133,7 +133,11 @@ func TestTopFitsEveryTerminal(t *testing.T) {
 		in.ID, in.Slot, in.Reason = fmt.Sprint(i), i+2, strings.Repeat("because ", 30)
 		s.apps[0].Instances = append(s.apps[0].Instances, in)
 	}
-	v := &topView{rows: measure([]topSample{s, s}), apps: s.apps, note: strings.Repeat("trouble ", 20)}
+	columns, err := tableFlags{}.pick(topSheet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &topView{columns: columns, rows: measure([]topSample{s, s}), apps: s.apps, note: strings.Repeat("trouble ", 20)}
 	for _, keys := range []string{"", "j", "G", "d", "l", "?", "q", "/zz"} {
 		for _, k := range strings.Split(keys, "") {
 			v.key(k)

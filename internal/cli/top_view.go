@@ -22,6 +22,8 @@ type topView struct {
 	at     string // id of the row that is chosen
 	page   string // "": the table
 	logs   []api.LogLine
+
+	columns []int // of topSheet
 }
 
 // The pages of top.
@@ -195,11 +197,17 @@ func (v *topView) table(width, room int) []string {
 		}
 		return []string{"", "  no apps; start one with: gapless up"}
 	}
-	cells := make([][]string, len(rows))
-	for i, r := range rows {
-		cells[i] = r.cells()
+	cols, cells := make([]column, len(v.columns)), make([][]string, len(rows))
+	for i, c := range v.columns {
+		cols[i] = topSheet.columns[c]
 	}
-	lines := lay(topSheet.columns, cells, width)
+	for i, r := range rows {
+		all := r.cells()
+		for _, c := range v.columns {
+			cells[i] = append(cells[i], all[c])
+		}
+	}
+	lines := lay(cols, cells, width)
 	chosen, _ := v.chosen()
 	at := slices.IndexFunc(rows, func(r topRow) bool { return r.id() == chosen.id() })
 	body := lines[1:]
