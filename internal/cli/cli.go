@@ -36,6 +36,8 @@ func Main() int {
 	cobra.EnableCommandSorting = false // the help has an order of its own
 	c := &command{term: newTerm()}
 	root := c.root()
+	root.SetOut(c.term.out)
+	root.SetErr(c.term.err)
 	root.SetArgs(os.Args[1:])
 	cmd, err := root.ExecuteContextC(ctx)
 	c.path = cmd.CommandPath()

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -38,11 +39,11 @@ instances and rollouts are asked of the daemon that runs, for at most 300 ms.`,
 			root := cmd.Root()
 			switch args[0] {
 			case "bash":
-				return root.GenBashCompletionV2(c.term.out, true)
+				return root.GenBashCompletionV2(os.Stdout, true)
 			case "zsh":
-				return root.GenZshCompletion(c.term.out)
+				return root.GenZshCompletion(os.Stdout)
 			case "fish":
-				return root.GenFishCompletion(c.term.out, true)
+				return root.GenFishCompletion(os.Stdout, true)
 			}
 			err := gapless.Errorf(gapless.Invalid, "no completion for %q", args[0])
 			if near := gapless.Nearest(args[0], cmd.ValidArgs); near != "" {

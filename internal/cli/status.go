@@ -172,8 +172,7 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 		c.term.answerf("%s", n)
 	}
 	for _, t := range a.Releases {
-		c.term.answerf("  %s  %d %s · %d failed · p50 %s · p99 %s", t.Release, t.Requests, plural("request", int(t.Requests)), t.Failed+t.Status[5],
-			milliseconds(gapless.Quantile(t.Latency, .5)), milliseconds(gapless.Quantile(t.Latency, .99)))
+		c.term.answerf("  %s  %s", t.Release, figures(t))
 	}
 	return nil
 }
