@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X gapless/internal/cli.Version=$(VERSION)
 WHOLE = ./test/real ./test/fault
 PARTS = $(shell $(GO) list ./... | grep -v -e /test/real -e /test/fault)
 
-.PHONY: all build demo test test-all check sim bench bench-pm2 bench-edge clean
+.PHONY: all build demo test test-all check sim bench bench-pm2 bench-edge man docs recording clean
 
 all: build
 
@@ -55,5 +55,14 @@ bench-pm2: build ## what users lose with PM2 and with gapless, in the same run
 	test/apps/install.sh
 	$(GO) run ./test/bench/pm2 --write docs/comparison.md
 
+man: build ## a man page for each command, in man/
+	bin/gapless man man
+
+docs: build ## the generated part of the reference: commands and exit codes
+	bin/gapless docs docs/reference
+
+recording: build ## the picture in the README: runs the demo and draws what it prints
+	docs/recording/record.sh docs/demo.svg
+
 clean:
-	rm -rf bin
+	rm -rf bin man

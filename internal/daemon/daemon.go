@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -249,7 +251,11 @@ func (d *Daemon) app(name string) (*app, error) {
 	if a := d.apps[name]; a != nil {
 		return a, nil
 	}
-	return nil, gapless.Errorf(gapless.NotFound, "no app %q", name).WithHint("list them with: gapless status")
+	err := gapless.Errorf(gapless.NotFound, "no app %q", name)
+	if near := gapless.Nearest(name, slices.Collect(maps.Keys(d.apps))); near != "" {
+		return nil, err.WithHint("did you mean %s?", near)
+	}
+	return nil, err.WithHint("list them with: gapless status")
 }
 
 // release reads a release once; it never changes.

@@ -98,8 +98,7 @@ func (d *Daemon) Rollback(ctx context.Context, name, release string) (gapless.Ro
 	}
 	to, err := d.release(name, release)
 	if err != nil {
-		return gapless.Rollout{}, gapless.Errorf(gapless.NotFound, "%s has no release %q", name, release).
-			WithHint("list them with: gapless releases %s", name)
+		return gapless.Rollout{}, d.noRelease(ctx, name, release)
 	}
 	d.claiming.Lock()
 	defer d.claiming.Unlock()
@@ -109,6 +108,20 @@ func (d *Daemon) Rollback(ctx context.Context, name, release string) (gapless.Ro
 	return d.begin(ctx, name, func(s rollout.State, id string, _ *gapless.Release) (rollout.State, error) {
 		return rollout.BeginRollback(s, id, to, counts(s, to, d.specOf(name, s.Stable)), time.Now())
 	})
+}
+
+// noRelease says that an app has no such release, and which one may have been meant.
+func (d *Daemon) noRelease(ctx context.Context, app, name string) error {
+	err := gapless.Errorf(gapless.NotFound, "%s has no release %q", app, name)
+	list, _ := d.store.Releases(ctx, app)
+	names := make([]string, len(list))
+	for i, r := range list {
+		names[i] = r.Name
+	}
+	if near := gapless.Nearest(name, names); near != "" {
+		return err.WithHint("did you mean %s? list them with: gapless releases %s", near, app)
+	}
+	return err.WithHint("list them with: gapless releases %s", app)
 }
 
 // before is the release that served before the present one.
