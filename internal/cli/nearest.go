@@ -73,6 +73,9 @@ func group(cmd *cobra.Command, args []string) error {
 
 // flagError says what is wrong with a flag, and which one was perhaps meant.
 func flagError(cmd *cobra.Command, err error) error {
+	if gapless.HintOf(err) != "" { // the flag's own words
+		return err
+	}
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	wrong := gapless.Errorf(gapless.Invalid, "%s", err)
 	if unknown {
