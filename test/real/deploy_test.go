@@ -20,8 +20,8 @@ import (
 // requests, uploads and WebSockets are dense enough that each drain overlaps
 // some of every kind on every instance.
 var mix = load.Mix{
-	KeepAlive: 60, KeepAliveClients: 8, Fresh: 30, Slow: 5, SlowTime: 2500 * time.Millisecond,
-	Upload: 6, UploadSize: 1 << 20, UploadTime: 2 * time.Second, WebSockets: 10, SSE: 2,
+	KeepAlive: 60, KeepAliveClients: 8, Fresh: 30, Slow: 10, SlowTime: 2500 * time.Millisecond,
+	Upload: 9, UploadSize: 1 << 20, UploadTime: 2 * time.Second, WebSockets: 12, SSE: 2,
 }
 
 // all reports whether the full matrix is asked for.
