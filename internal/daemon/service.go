@@ -164,8 +164,13 @@ func (d *Daemon) rollOut(ctx context.Context, a *app, req api.DeployRequest, r g
 		return err
 	}
 	say("%s is %s", rel.Name, rel.ID)
+	from := a.runner.State().Stable // nothing else begins meanwhile
+	judge := d.judge(ctx, from, rel)
 	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
-		return rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), time.Now())
+		if s.Stable != from {
+			judge = nil
+		}
+		return rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), judge, time.Now())
 	})
 	if err != nil {
 		return errors.Join(err, d.discard(ctx, rel))

@@ -84,7 +84,7 @@ func (w *world) counted(s State) {
 	if s.Judge == nil || !s.Busy() {
 		return
 	}
-	n := 0
+	judged, n := seenBy(s), 0
 	check := func(release string, weight float64, got gapless.Arm) {
 		want := s.Cursor[total+release+"/"+strconv.FormatFloat(weight, 'g', -1, 64)]
 		if want[0] > 0 {
@@ -95,24 +95,24 @@ func (w *world) counted(s State) {
 		}
 	}
 	sum := uint64(0)
-	for _, row := range s.Judge.Rows {
-		check(s.Judge.Config.Candidate, row.Weight, row.Candidate)
-		check(s.Judge.Config.Stable, row.Weight, row.Stable)
+	for _, row := range judged.Rows {
+		check(judged.Config.Candidate, row.Weight, row.Candidate)
+		check(judged.Config.Stable, row.Weight, row.Stable)
 		sum += row.Candidate.Bad + row.Stable.Bad
 	}
 	for key, v := range s.Cursor {
 		rest, isTotal := strings.CutPrefix(key, total)
 		release, weight, _ := strings.Cut(rest, "/")
-		if isTotal && v[0] > 0 && weight != "0" && (release == s.Judge.Config.Candidate || release == s.Judge.Config.Stable) {
+		if isTotal && v[0] > 0 && weight != "0" && (release == judged.Config.Candidate || release == judged.Config.Stable) {
 			n--
 		}
 	}
 	if n < 0 {
-		w.violate("what was told is not counted: %v, judge %+v", s.Cursor, s.Judge.Rows)
+		w.violate("what was told is not counted: %v, judge %+v", s.Cursor, judged.Rows)
 	}
 	if sum != w.judgedSum && !s.Back && !s.promoted() {
 		w.judgedSum = sum
-		if w.verdict(*s.Judge) == gapless.Worse {
+		if w.verdict(judged) == gapless.Worse {
 			w.violate("%s is proven worse and goes on", s.Rollout.To)
 		}
 	}

@@ -228,8 +228,7 @@ func TestPlantedBugs(t *testing.T) {
 		{"tallies that cannot be are taken in", "are counted", after(
 			func(was State, is *State, o Observed, _ *[]Action, _ time.Time) {
 				if was.Judge != nil && is.Judge != nil && !is.Folded.Equal(was.Folded) {
-					j := was.Judge.Observe(o.Tallies)
-					is.Judge = &j
+					is.Judge = was.Judge.Observe(o.Tallies)
 				}
 			})},
 		{"the verdict does not matter", "is proven worse", after(
@@ -300,7 +299,7 @@ func TestPlantedBugs(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(c.bug, " ", "-"), func(t *testing.T) {
 			others := map[string]int{}
-			for seed := range uint64(6000) {
+			for seed := range uint64(30000) {
 				w := tell(seed, false, func(w *world) { w.decide = c.plant })
 				if w.broken == nil {
 					continue

@@ -22,15 +22,16 @@ const RetryStart = 5 * time.Second
 
 // Runner carries out what Decide says for one app: observe, decide, save, act.
 type Runner struct {
-	App      string
-	Fleet    Fleet
-	Router   Router
-	Journal  Journal
-	Evidence Evidence // nil: not judged by error rate
-	Hooks    Hooks    // nil: plans with hooks fail
-	Release  func(app, name string) (*gapless.Release, error)
-	Emit     func(gapless.Event)
-	Log      *slog.Logger
+	App       string
+	Fleet     Fleet
+	Router    Router
+	Journal   Journal
+	Evidence  Evidence // nil: not judged by error rate
+	Hooks     Hooks    // nil: plans with hooks fail
+	Release   func(app, name string) (*gapless.Release, error)
+	ReadJudge func([]byte) (Judge, error) // for judges that were saved; nil: what they saw is lost
+	Emit      func(gapless.Event)
+	Log       *slog.Logger
 
 	mu      sync.Mutex // guards state and failed; held during a whole round
 	state   State
@@ -51,6 +52,9 @@ func (r *Runner) Init(s State) {
 	}
 	s = s.Clone()
 	s.woke(r.now())
+	if err := s.unseal(r.ReadJudge); err != nil {
+		r.Log.Warn("read what the judge saw before", "app", r.App, "err", err)
+	}
 	r.state, r.failed, r.wake, r.trouble = s, map[string]gapless.Instance{}, make(chan struct{}, 1), map[string]string{}
 	r.broken = map[string]HookState{}
 }

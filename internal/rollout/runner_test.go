@@ -42,7 +42,9 @@ func TestDeployIsRefusedWithoutJournal(t *testing.T) {
 	s := onStage(t)
 	s.faults.save = 1
 	rel := s.made(good)
-	err := s.order("up", func(st State) (State, error) { return Begin(st, "r", "up", rel, counts(rel), s.now) })
+	err := s.order("up", func(st State) (State, error) {
+		return Begin(st, "r", "up", rel, counts(rel), judgeOf(st.Stable, rel, gapless.Arm{}), s.now)
+	})
 	if gapless.CodeOf(err) != gapless.Unavailable || gapless.HintOf(err) == "" {
 		t.Errorf("up: %v", err)
 	}
@@ -271,7 +273,7 @@ func TestRun(t *testing.T) {
 		deploy := func(name string) time.Duration {
 			began := time.Now()
 			err := r.Do(ctx, func(s State) (State, error) {
-				return Begin(s, name, "deploy", releases[name], map[string]int{gapless.WebProcess: 2}, time.Now())
+				return Begin(s, name, "deploy", releases[name], map[string]int{gapless.WebProcess: 2}, nil, time.Now())
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"gapless"
-	"gapless/internal/judge"
 )
 
 // same reports whether nothing changed that would have to be saved. It is
@@ -34,11 +33,11 @@ func sameRollout(a, b *gapless.Rollout) bool {
 		slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
 }
 
-func sameJudge(a, b *judge.Judge) bool {
-	if a == nil || b == nil || a == b {
-		return a == b
+func sameJudge(a, b Judge) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
 	}
-	return a.Config == b.Config && slices.Equal(a.Rows, b.Rows)
+	return a.Equal(b)
 }
 
 // sameMap tells nil from empty: for a cursor these are two things.

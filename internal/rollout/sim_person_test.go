@@ -200,7 +200,7 @@ func (w *world) command() {
 			kind = "up"
 		}
 		_ = w.order(fmt.Sprintf("%s %s (%s) %v", kind, rel.Name, w.temper[rel.Name], counts(rel)), func(s State) (State, error) {
-			return Begin(s, id, kind, rel, counts(rel), w.clock())
+			return Begin(s, id, kind, rel, counts(rel), judgeOf(s.Stable, rel, w.record(s.Stable)), w.clock())
 		})
 	case n < 13:
 		w.abort()

@@ -227,7 +227,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 					case "scale":
 						return BeginScale(s, id, w.releases[s.Stable], gapless.WebProcess, 1+i%3, w.clock())
 					}
-					return Begin(s, id, x.kind, x.rel, counts(x.rel), w.clock())
+					return Begin(s, id, x.kind, x.rel, counts(x.rel), judgeOf(s.Stable, x.rel, w.record(s.Stable)), w.clock())
 				})
 				w.faults, w.before = f, w.saved // what a person was told is not lost
 				for n := 0; err == nil && n < 5000 && !w.settled(); n++ {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gapless"
-	"gapless/internal/judge"
 )
 
 // Role is what an instance is to its app.
@@ -62,7 +61,7 @@ type State struct {
 	Paused  bool             `json:"paused,omitempty"`  // the plan waits for a person
 	Skip    bool             `json:"skip,omitempty"`    // a person resumed: the current step counts as done
 	Hook    string           `json:"hook,omitempty"`    // key of the hook that was asked to run
-	Judge   *judge.Judge     `json:"judge,omitempty"`   // what was seen of the candidate
+	Judge   Judge            `json:"judge,omitempty"`   // what was seen of the candidate; nil: nothing to judge
 	Cursor  Cursor           `json:"cursor"`            // evidence up to here is in Judge; nil: nothing was read yet, empty: nothing was counted yet
 	Folded  time.Time        `json:"folded,omitzero"`   // when Judge was last brought up to date
 	Watched gapless.Duration `json:"watched,omitempty"` // how long the judged step was watched, up to Looked
@@ -81,10 +80,6 @@ func (s State) Clone() State {
 		r.Plan = slices.Clone(r.Plan)
 		r.LogTail = slices.Clone(r.LogTail)
 		s.Rollout = &r
-	}
-	if s.Judge != nil {
-		j := *s.Judge
-		s.Judge = &j
 	}
 	return s
 }

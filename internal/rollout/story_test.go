@@ -57,7 +57,9 @@ func (s *stage) deploy(rel *gapless.Release) {
 	if s.runner.state.Stable == "" {
 		kind = "up"
 	}
-	s.must(kind, func(st State) (State, error) { return Begin(st, kind+rel.Name, kind, rel, counts(rel), s.now) })
+	s.must(kind, func(st State) (State, error) {
+		return Begin(st, kind+rel.Name, kind, rel, counts(rel), judgeOf(st.Stable, rel, s.record(st.Stable)), s.now)
+	})
 }
 
 func (s *stage) restart() {
@@ -557,7 +559,7 @@ func TestCommandsAreRefused(t *testing.T) {
 	one, clock := gapless.Process{Name: "web", Instances: 1}, gapless.Process{Name: "clock", Instances: 1, Singleton: true}
 	rel := s.made(good, one, clock, gapless.Process{Name: "nightly", Instances: 1, Cron: "@daily"})
 	none := State{App: simApp}
-	busyState, err := Begin(none, "r", "up", rel, counts(rel), s.now)
+	busyState, err := Begin(none, "r", "up", rel, counts(rel), nil, s.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -569,7 +571,7 @@ func TestCommandsAreRefused(t *testing.T) {
 		f    func() (State, error)
 		code gapless.Code
 	}{
-		{"a second deploy", func() (State, error) { return Begin(busyState, "r2", "deploy", rel, counts(rel), s.now) }, gapless.Conflict},
+		{"a second deploy", func() (State, error) { return Begin(busyState, "r2", "deploy", rel, counts(rel), nil, s.now) }, gapless.Conflict},
 		{"a restart meanwhile", func() (State, error) { return BeginRestart(busyState, "r2", rel, s.now) }, gapless.Conflict},
 		{"a restart of nothing", func() (State, error) { return BeginRestart(none, "r2", nil, s.now) }, gapless.Conflict},
 		{"a restart while it goes down", func() (State, error) { return BeginRestart(down, "r2", rel, s.now) }, gapless.Conflict},

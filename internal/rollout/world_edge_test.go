@@ -14,8 +14,9 @@ type edge struct {
 	table  *gapless.Route
 	at     uint64
 	queue  []delivery
-	counts map[arm][2]uint64 // cumulative
-	told   map[arm][2]uint64 // as reported last
+	counts map[arm][2]uint64    // cumulative
+	told   map[arm][2]uint64    // as reported last
+	totals map[string][2]uint64 // per release, whatever the weights
 	sorted []arm
 	heard  time.Time // the engine's last look: it renews the lease
 	fell   bool      // nobody renewed it: the fallback is served
@@ -33,7 +34,7 @@ type delivery struct {
 
 func (w *world) newEdge(table *gapless.Route, at uint64) *edge {
 	w.gen++
-	e := &edge{gen: w.gen, table: table, at: at, heard: w.now, counts: map[arm][2]uint64{}, flight: map[string]int{}, long: map[string]time.Time{}}
+	e := &edge{gen: w.gen, table: table, at: at, heard: w.now, counts: map[arm][2]uint64{}, totals: map[string][2]uint64{}, flight: map[string]int{}, long: map[string]time.Time{}}
 	w.edges = append(w.edges, e)
 	return e
 }
