@@ -473,7 +473,7 @@ func (d *Daemon) present(id string) *gapless.Rollout {
 
 // Events implements api.Service.
 func (d *Daemon) Events(ctx context.Context, id string, since int64) (iter.Seq2[gapless.Event, error], error) {
-	if _, err := d.store.Rollout(ctx, id); err != nil {
+	if _, err := d.Rollout(ctx, id); err != nil { // on a full disk only the engine knows of it
 		return nil, err
 	}
 	return d.hub.follow(ctx, id, since, func() (gapless.Rollout, error) { return d.Rollout(ctx, id) }), nil
@@ -530,13 +530,9 @@ func (d *Daemon) collect(name string) {
 		d.log.Warn("collect releases", "app", name, "err", err)
 		return
 	}
-	s := a.runner.State()
-	used := map[string]bool{s.Stable: true}
-	for _, m := range s.Members {
-		used[m.Release] = true
-	}
-	if s.Rollout != nil {
-		used[s.Rollout.From], used[s.Rollout.To] = true, true
+	used, saved := a.runner.InUse()
+	if !saved { // a crash would go back to what may need them
+		return
 	}
 	served, err := d.served(name)
 	if err != nil {

@@ -50,7 +50,7 @@ func begin(s State, id, kind string, to *gapless.Release, counts map[string]int,
 	s.Rollout = &gapless.Rollout{ID: id, App: s.App, Kind: kind, From: s.Stable, To: to.Name, Outcome: gapless.Running, Started: now}
 	s.Next, s.Down, s.Back, s.Entered = maps.Clone(counts), false, false, false
 	s.Since, s.Weight, s.Auto, s.Drained, s.Keep = now, 0, false, nil, 0
-	s.Preview, s.Paused, s.Skip, s.Hook, s.Judge, s.Cursor = false, false, false, "", nil, nil
+	s.Preview, s.Paused, s.Skip, s.Hook, s.Judge, s.Cursor, s.Known = false, false, false, "", nil, nil, false
 	return s, nil
 }
 

@@ -11,7 +11,7 @@ import (
 // asked at every look, so it goes without reflection; a test holds it against
 // the fields.
 func (s *State) same(o *State) bool {
-	return s.App == o.App && s.Seq == o.Seq && s.Stable == o.Stable &&
+	return s.App == o.App && s.Seq == o.Seq && s.Stable == o.Stable && s.Before == o.Before && s.Known == o.Known &&
 		s.Since.Equal(o.Since) && s.Entered == o.Entered && s.Weight == o.Weight && s.Auto == o.Auto &&
 		s.Back == o.Back && s.Down == o.Down && s.Keep == o.Keep && s.Preview == o.Preview &&
 		s.Paused == o.Paused && s.Skip == o.Skip && s.Hook == o.Hook &&

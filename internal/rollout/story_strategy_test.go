@@ -138,7 +138,9 @@ func TestKeptInstanceCrashes(t *testing.T) {
 func TestDeployWhileKept(t *testing.T) {
 	s := onStage(t)
 	s.flipped(2)
-	s.deploy(s.blueGreen(good, 2))
+	rel := s.blueGreen(good, 2)
+	rel.Spec.Judge.Within = gapless.Duration(time.Minute)
+	s.deploy(rel)
 	s.until("the first set is gone", func(st State) bool { return len(st.of(Kept, "web")) == 0 && len(st.of(Leaving, "web")) == 0 })
 	s.must("abort", func(st State) (State, error) { return Abort(st, "no", s.now), nil })
 	s.rest("v2", gapless.TakenBack, "no")
