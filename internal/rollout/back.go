@@ -72,12 +72,22 @@ func (d *decision) failed(reason, hint string) {
 	d.turnBack()
 }
 
-// Abort takes a running rollout back, for the reason given. It changes nothing
-// once the candidate was promoted: then the old release is on its way out.
+// Abort ends a running rollout for the reason given, and converges to what is
+// stable. Before promote that is the old release: the candidate is taken back.
+// After it the candidate is stable and the old release on its way out: what is
+// left of the plan, pauses and hooks, is left out. Going back then is a rollout
+// of its own, see BeginRollback, and takes one change of the route while the
+// old set is kept warm.
 func Abort(s State, reason string, now time.Time) State {
 	d := &decision{s: s.Clone(), now: now}
-	if d.s.Busy() && !d.s.Back && !d.s.promoted() {
-		d.s.Rollout.Reason = reason
+	r := d.s.Rollout
+	switch {
+	case !d.s.Busy(), d.s.Back:
+	case d.s.promoted():
+		r.Reason, r.Waiting, r.Cursor = reason, "", len(r.Plan)
+		d.s.Paused, d.s.Skip, d.s.Entered, d.s.Hook = false, false, false, ""
+	default:
+		r.Reason = reason
 		d.turnBack()
 	}
 	return d.s

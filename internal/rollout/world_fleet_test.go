@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gapless"
@@ -22,11 +23,12 @@ const (
 )
 
 type proc struct {
-	in    gapless.Instance
-	due   time.Time // of then
-	then  gapless.InstanceState
-	first bool
-	out   time.Time // when every edge had it out of the pick; zero: some has it in
+	in      gapless.Instance
+	due     time.Time // of then
+	then    gapless.InstanceState
+	first   bool
+	unnamed bool      // nobody can tell what it is
+	out     time.Time // when every edge had it out of the pick; zero: some has it in
 }
 
 func (p *proc) alive() bool {
@@ -56,6 +58,10 @@ func (w *world) Start(_ context.Context, in gapless.Instance) error {
 	if w.find(in.ID) != nil {
 		return nil
 	}
+	if w.gone[in.Release] {
+		w.violate("%s is to start, and its release is gone", in.ID)
+		return errors.New("no such directory")
+	}
 	switch {
 	case w.chance(w.faults.lost):
 		w.log("start %s is lost", in.ID)
@@ -65,7 +71,7 @@ func (w *world) Start(_ context.Context, in gapless.Instance) error {
 		return errors.New("no such file")
 	}
 	w.log("start %s", in.ID)
-	if w.saved.member(in.ID) == nil && in.Release != w.runner.state.Stable {
+	if s := w.runner.state; w.saved.member(in.ID) == nil && in.Release != s.Stable && !(s.Known && in.Release == s.Rollout.To) {
 		w.violate("%s is started before it was saved", in.ID)
 	}
 	if proc := w.spec(in); proc.Singleton {
@@ -82,7 +88,9 @@ func (w *world) Start(_ context.Context, in gapless.Instance) error {
 	p := &proc{in: in, first: true, out: w.now}
 	w.procs = append(w.procs, p)
 	w.launch(p)
+	p.unnamed = w.anonymous
 	w.die()
+	p.unnamed = false
 	return nil
 }
 
@@ -164,11 +172,58 @@ func (w *world) Observe(context.Context, string) ([]gapless.Instance, error) {
 	if w.stale && w.now.Sub(w.lookedAt) < 2*time.Second && w.chance(w.faults.stale) {
 		return w.looked, nil
 	}
+	before := w.looked
 	w.looked, w.stale, w.lookedAt = make([]gapless.Instance, 0, len(w.procs)), true, w.now
 	for _, p := range w.procs {
-		w.looked = append(w.looked, p.in)
+		if !p.unnamed {
+			w.looked = append(w.looked, p.in)
+		}
 	}
-	return w.looked, nil
+	return w.twice(before), nil
+}
+
+// twice is what the fleet tells: some instances twice, in two minds.
+func (w *world) twice(before []gapless.Instance) []gapless.Instance {
+	if len(w.looked) == 0 || !w.chance(w.faults.double) {
+		return w.looked
+	}
+	told := slices.Clone(w.looked)
+	i := w.rng.IntN(len(told))
+	in := &w.looked[i]
+	at := []int{0, len(told)}[w.rng.IntN(2)]
+	switch w.rng.IntN(3) {
+	case 0: // the same again
+		return slices.Insert(told, at, *in)
+	case 1: // what it was before
+		if old := lookUp(before, in.ID); old.ID != "" {
+			if in.State == gapless.Ready && old.State != gapless.Ready {
+				*in, w.warm = old, nil // the one that is not ready is to be believed
+			}
+			return slices.Insert(told, at, old)
+		}
+	default: // two things at once
+		if in.State == gapless.Ready && in.Process == gapless.WebProcess {
+			in.State, w.warm = gapless.Starting, nil
+			return slices.Insert(told, at, *in)
+		}
+	}
+	return told
+}
+
+// collect throws releases away that neither the engine nor the disk needs, as
+// the daemon does when a rollout is over.
+func (w *world) collect() {
+	used := map[string]bool{}
+	for _, s := range []State{w.runner.state, w.saved, w.before} {
+		for name := range w.inUse(s) {
+			used[name] = true
+		}
+	}
+	for name := range w.releases {
+		if !used[name] {
+			w.gone[name] = true
+		}
+	}
 }
 
 // Stop implements Fleet.

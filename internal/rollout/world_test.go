@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gapless"
+	"gapless/internal/judge"
 )
 
 // world is a model of one machine in virtual time: processes that become
@@ -17,11 +18,12 @@ import (
 // It is Fleet, Router and Journal of a real Runner and checks, at every call,
 // what must never happen. Everything random comes from rng.
 type world struct {
-	rng    *rand.Rand
-	now    time.Time
-	skew   time.Duration // of the engine's clock
-	faults faults
-	decide func(State, Observed, time.Time, bool) (State, []Action)
+	rng       *rand.Rand
+	now       time.Time
+	skew      time.Duration // of the engine's clock
+	faults    faults
+	decide    func(State, Observed, time.Time, bool) (State, []Action)
+	readJudge func([]byte) (Judge, error)
 
 	releases map[string]*gapless.Release
 	temper   map[string]temper
@@ -31,11 +33,17 @@ type world struct {
 	unwell   map[string]bool // as the engine was told
 	stale    bool            // the next observation may be an old one
 
-	rotten string         // release that lost what it needs
-	noise  float64        // bad answers that every release gives
-	blind  bool           // no evidence was read in this round
-	fell   bool           // in this round the engine saw that an edge fell back
-	ran    map[string]int // hooks, by key
+	rotten     string           // release that lost what it needs
+	noise      float64          // share of bad answers that every release gives
+	sloppiness float64          // that a sloppy one gives
+	blind      bool             // no evidence was read in this round
+	tables     []*gapless.Route // that the edges served at the last look
+	servedAt   time.Time
+	gone       map[string]bool             // releases that were collected
+	inUse      func(State) map[string]bool // that must not be
+	anonymous  bool                        // planted: an instance gets its identity only after the fork
+	fell       bool                        // in this round the engine saw that an edge fell back
+	ran        map[string]int              // hooks, by key
 
 	watch     string        // the judged step that is watched: rollout/cursor
 	watchAt   time.Time     // the last look at it
@@ -85,6 +93,8 @@ type faults struct {
 	clock    float64 // the clock is set while the engine is gone
 	away     float64 // the engine is gone for a while
 	blind    float64 // no evidence can be read
+	double   float64 // the fleet lists an instance twice, or an edge speaks twice
+	backward float64 // an edge reports what it reported before
 	late     float64 // one edge's evidence comes later
 	absurd   float64 // evidence contains what cannot be
 	hang     float64 // an instance never becomes ready on its first run
@@ -105,8 +115,8 @@ const (
 
 func newWorld(seed uint64) *world {
 	w := &world{
-		rng: rand.New(rand.NewPCG(seed, 7)), now: epoch, decide: decide,
-		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{},
+		rng: rand.New(rand.NewPCG(seed, 7)), now: epoch, decide: decide, readJudge: ReadJudge[judge.Judge],
+		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{}, sloppiness: 0.4, gone: map[string]bool{}, inUse: State.InUse,
 		saved: State{App: simApp, Down: true}, before: State{App: simApp, Down: true},
 	}
 	w.newEdge(nil, 0)
@@ -136,14 +146,15 @@ func (w *world) boot() {
 	w.runner = &Runner{
 		App: simApp, Fleet: w, Router: w, Journal: w, Evidence: w, Hooks: hooks{w, map[string]*hookRun{}}, Log: quiet,
 		Release: func(_, name string) (*gapless.Release, error) {
-			if rel := w.releases[name]; rel != nil {
+			if rel := w.releases[name]; rel != nil && !w.gone[name] {
 				return rel, nil
 			}
 			return nil, fmt.Errorf("no release %s", name)
 		},
-		Emit:   w.hear,
-		now:    w.clock,
-		decide: func(s State, o Observed, t time.Time, hold bool) (State, []Action) { return w.decide(s, o, t, hold) },
+		Emit:      w.hear,
+		ReadJudge: w.readJudge,
+		now:       w.clock,
+		decide:    func(s State, o Observed, t time.Time, hold bool) (State, []Action) { return w.decide(s, o, t, hold) },
 	}
 	w.runner.Init(s)
 	w.stale = false
@@ -158,6 +169,7 @@ func (w *world) hear(e gapless.Event) {
 		w.tally["a kept instance was replaced"]++
 	}
 	if e.Kind == "rollout.finished" {
+		w.collect()
 		w.events = append(w.events, e)
 	}
 }
