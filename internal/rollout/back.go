@@ -103,9 +103,30 @@ func (d *decision) turnBack() {
 	}
 }
 
+// explain adds what is learned too late to be the reason: an instance that
+// died before we turned back was what gave the bad answers. Its end is told
+// after its last words, so the answers that it did not give come first.
+func (d *decision) explain() {
+	r := d.s.Rollout
+	if r.Instance != "" || r.Verdict == nil || r.Verdict.Kind != gapless.Worse {
+		return
+	}
+	for _, m := range d.s.Members {
+		in := d.seen(&m)
+		if m.Release != r.To || in.Exit == nil || in.Exit.At.IsZero() || in.Exit.At.After(d.s.Since) {
+			continue
+		}
+		r.Instance = in.Label()
+		r.Reason += "; " + in.Label() + " " + why(in)
+		d.noteOf(in, "error", "instance.crashed", "%s %s", in.Label(), why(in))
+		return
+	}
+}
+
 // back moves the weight to stable, then stops the candidate.
 func (d *decision) back() {
 	r := d.s.Rollout
+	d.explain()
 	if d.s.Stable != "" && d.late() && !d.restored() && d.countReady(Candidate, gapless.WebProcess) > 0 {
 		r.Reason += fmt.Sprintf("; %s cannot become ready either, %s serves on", r.From, r.To)
 		d.promote()
