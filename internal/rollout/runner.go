@@ -38,6 +38,7 @@ type Runner struct {
 	failed  map[string]gapless.Instance // starts that the fleet refused
 	broken  map[string]HookState        // hooks that could not be started
 	wake    chan struct{}
+	acted   []ActionKind      // in the last round
 	routed  bool              // a route was applied since Init
 	stuck   bool              // the journal could not be written at the last attempt
 	trouble map[string]string // what was logged last, per kind of trouble
@@ -113,6 +114,10 @@ func (r *Runner) Run(ctx context.Context) error {
 func (r *Runner) round(ctx context.Context) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, kind := range r.acted {
+		failpoint(kind, beforeObserve)
+	}
+	r.acted = r.acted[:0]
 	obs, err := r.observe(ctx)
 	if err != nil {
 		r.warn("observe", err)
@@ -122,7 +127,12 @@ func (r *Runner) round(ctx context.Context) time.Duration {
 	now := r.now()
 	next, actions := r.decide(r.state, obs, now, false)
 	if r.stuck || !next.same(&r.state) {
+		for _, a := range actions {
+			failpoint(a.Kind, beforeIntent)
+		}
+		failpoint(actSave, beforeEffect)
 		err := r.Journal.Save(ctx, next)
+		failpoint(actSave, afterEffect)
 		if err != nil {
 			// The plan waits; keeping stable alive and the way back do not.
 			next, actions = r.decide(r.state, obs, now, true)
@@ -135,7 +145,10 @@ func (r *Runner) round(ctx context.Context) time.Duration {
 	}
 	r.state = next
 	for _, a := range actions {
+		failpoint(a.Kind, beforeEffect)
 		r.perform(ctx, a)
+		failpoint(a.Kind, afterEffect)
+		r.acted = append(r.acted, a.Kind)
 	}
 	return pace(next, obs.Served.Known, len(actions) > 0)
 }

@@ -44,6 +44,7 @@ func (w *world) newEdge(table *gapless.Route, at uint64) *edge {
 // Apply implements Router.
 func (w *world) Apply(_ context.Context, _ string, r *gapless.Route) error {
 	w.die()
+	w.at(ActRoute, beforeEffect)
 	w.mayApply(r)
 	if !same(r, w.applied) || w.missed {
 		w.version++
@@ -66,6 +67,7 @@ func (w *world) Apply(_ context.Context, _ string, r *gapless.Route) error {
 		}
 		w.deliver()
 	}
+	w.did(ActRoute)
 	w.die()
 	if w.missed {
 		return errors.New("an edge does not answer")
@@ -113,6 +115,10 @@ func (w *world) deliver() {
 // Observed implements Router.
 func (w *world) Observed(context.Context, string) (Served, error) {
 	w.die()
+	for _, kind := range w.done {
+		w.at(kind, beforeObserve)
+	}
+	w.done = nil
 	w.fell, w.blind = false, false
 	s := Served{Known: !w.missed, Route: w.applied, InFlight: map[string]int{}, Unhealthy: map[string]bool{}}
 	w.tables, w.servedAt = w.tables[:0], w.now

@@ -182,6 +182,7 @@ type hookRun struct {
 // Start implements Hooks.
 func (h hooks) Start(_ context.Context, key string, rel *gapless.Release, command string) error {
 	h.die()
+	h.at(ActHook, beforeEffect)
 	if h.chance(h.faults.refuse) {
 		return errors.New("no environment")
 	}
@@ -194,6 +195,7 @@ func (h hooks) Start(_ context.Context, key string, rel *gapless.Release, comman
 		h.violate("hook %s (%s) of %s runs twice", key, command, rel.Name)
 	}
 	h.known[key] = &hookRun{due: h.now.Add(h.between(0, 2*time.Second)), ok: !strings.Contains(command, "fails")}
+	h.did(ActHook)
 	h.die()
 	return nil
 }

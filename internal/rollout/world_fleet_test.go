@@ -55,6 +55,7 @@ func (w *world) spec(in gapless.Instance) *gapless.Process {
 // Start implements Fleet.
 func (w *world) Start(_ context.Context, in gapless.Instance) error {
 	w.die()
+	w.at(ActStart, beforeEffect)
 	if w.find(in.ID) != nil {
 		return nil
 	}
@@ -89,6 +90,7 @@ func (w *world) Start(_ context.Context, in gapless.Instance) error {
 	w.procs = append(w.procs, p)
 	w.launch(p)
 	p.unnamed = w.anonymous
+	w.did(ActStart)
 	w.die()
 	p.unnamed = false
 	return nil
@@ -229,6 +231,7 @@ func (w *world) collect() {
 // Stop implements Fleet.
 func (w *world) Stop(_ context.Context, id string) error {
 	w.die()
+	w.at(ActStop, beforeEffect)
 	p := w.find(id)
 	if p == nil || p.in.State == gapless.Stopping || p.in.State == gapless.Stopped {
 		return nil
@@ -248,6 +251,7 @@ func (w *world) Stop(_ context.Context, id string) error {
 			p.due = w.now.Add(w.between(0, 3*time.Second))
 		}
 	}
+	w.did(ActStop)
 	w.die()
 	return nil
 }
@@ -302,6 +306,7 @@ func picks(r *gapless.Route, id string) bool {
 // Forget implements Fleet.
 func (w *world) Forget(_ context.Context, id string) error {
 	w.die()
+	w.at(ActForget, beforeEffect)
 	for i, p := range w.procs {
 		if p.in.ID == id && (p.in.State == gapless.Stopped || p.in.State == gapless.Failed) {
 			w.log("forget %s", id)
@@ -309,6 +314,7 @@ func (w *world) Forget(_ context.Context, id string) error {
 			break
 		}
 	}
+	w.did(ActForget)
 	w.die()
 	return nil
 }

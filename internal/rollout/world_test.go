@@ -65,9 +65,13 @@ type world struct {
 	runner        *Runner
 	events        []gapless.Event
 	trace         []string
-	lost          bool // in this round a save was lost
-	unsaved       bool // what this round found out is not on the disk
-	amnesia       bool // the engine died: the next table may be of a decision that is older than the world, or was forgotten
+	lost          bool         // in this round a save was lost
+	unsaved       bool         // what this round found out is not on the disk
+	amnesia       bool         // the engine died: the next table may be of a decision that is older than the world, or was forgotten
+	passed        map[cell]int // nil: nobody counts
+	fatal         cell         // where the engine dies, at the nth time
+	nth           int
+	decided, done []ActionKind // in this round, before and after their effect
 	verbose       bool
 	tally         map[string]int // what happened, and how often
 	broken        error          // the first invariant that was broken
@@ -154,13 +158,23 @@ func (w *world) boot() {
 		Emit:      w.hear,
 		ReadJudge: w.readJudge,
 		now:       w.clock,
-		decide:    func(s State, o Observed, t time.Time, hold bool) (State, []Action) { return w.decide(s, o, t, hold) },
+		decide: func(s State, o Observed, t time.Time, hold bool) (State, []Action) {
+			is, acts := w.decide(s, o, t, hold)
+			if w.decided = nil; w.passed != nil {
+				for _, a := range acts {
+					w.decided = append(w.decided, a.Kind)
+				}
+			}
+			return is, acts
+		},
 	}
 	w.runner.Init(s)
 	w.stale = false
 }
 
 func (w *world) hear(e gapless.Event) {
+	w.at(ActNote, beforeEffect)
+	defer w.did(ActNote)
 	w.log("event %s %s", e.Kind, e.Message)
 	switch {
 	case e.Kind == "rollout.waiting":
@@ -199,6 +213,32 @@ func (w *world) between(a, b time.Duration) time.Duration {
 func (w *world) die() {
 	if w.chance(w.faults.crash) {
 		panic(death{})
+	}
+}
+
+// cell is one place of one kind of action.
+type cell struct {
+	kind  ActionKind
+	point point
+}
+
+// at counts a place that the engine comes by, and is its end where one is asked for.
+func (w *world) at(kind ActionKind, p point) {
+	if w.passed == nil {
+		return
+	}
+	c := cell{kind, p}
+	if w.passed[c]++; c == w.fatal && w.passed[c] == w.nth {
+		w.log("the engine dies %s of %s, the %d. time", p, kind, w.nth)
+		panic(death{})
+	}
+}
+
+// did is the end of an action that had its effect.
+func (w *world) did(kind ActionKind) {
+	if w.passed != nil {
+		w.done = append(w.done, kind)
+		w.at(kind, afterEffect)
 	}
 }
 
@@ -251,12 +291,18 @@ func (w *world) order(what string, f func(State) (State, error)) (err error) {
 // Save implements Journal.
 func (w *world) Save(_ context.Context, s State) error {
 	w.die()
+	for _, kind := range w.decided {
+		w.at(kind, beforeIntent)
+	}
+	w.decided = nil
+	w.at(actSave, beforeEffect)
 	if w.chance(w.faults.save) {
 		w.log("save fails")
 		w.unsaved = true
 		return errors.New("disk full")
 	}
 	w.before, w.saved = w.saved, s.Clone()
+	w.at(actSave, afterEffect)
 	w.die()
 	return nil
 }
