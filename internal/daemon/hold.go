@@ -109,10 +109,9 @@ func (r *router) only(procs []keeper.Proc) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for g, e := range r.edges {
-		if !live[g] {
-			go e.close()
-			delete(r.edges, g)
+	for n, g := range r.edges {
+		if !live[n] {
+			r.lose(g)
 		}
 	}
 }

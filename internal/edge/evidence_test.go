@@ -19,13 +19,26 @@ func canary(version uint64, stable, candidate string, share float64) gapless.Tab
 	return t
 }
 
+// tally adds up what was counted of a release at a weight.
 func (r *running) tally(release string, weight float64) gapless.Tally {
-	for _, t := range r.report().Tallies {
-		if t.Release == release && t.Weight == weight {
-			return t.Tally
+	sum := gapless.Tally{}
+	for _, c := range r.report().Counters {
+		if c.Release == release && c.Weight == weight {
+			sum.Requests, sum.Bad, sum.Late = sum.Requests+c.Requests, sum.Bad+c.Bad, sum.Late+c.Late
 		}
 	}
-	return gapless.Tally{}
+	return sum
+}
+
+// kinds says how often a release was counted by instance and kind.
+func (r *running) kinds(release string) map[string]uint64 {
+	out := map[string]uint64{}
+	for _, c := range r.report().Counters {
+		if c.Release == release {
+			out[c.Instance+" "+c.Kind] += c.Requests + c.Late
+		}
+	}
+	return out
 }
 
 func TestEvidenceIsBookedForTheReleaseThatTheCoinChose(t *testing.T) {
@@ -35,7 +48,7 @@ func TestEvidenceIsBookedForTheReleaseThatTheCoinChose(t *testing.T) {
 	for range 20 { // no coin is tossed: no evidence
 		fetch(t, addr)
 	}
-	if got := r.report().Tallies; len(got) != 0 {
+	if got := r.report().Counters; len(got) != 0 {
 		t.Fatalf("evidence without a coin: %v", got)
 	}
 	r.apply(canary(2, good, bad, 0.5))
@@ -118,7 +131,7 @@ func TestPreviewByHostAndHeader(t *testing.T) {
 			t.Errorf("%s, %s: %q, want %q", c.host, c.field, got, c.want)
 		}
 	}
-	if got := r.report().Tallies; len(got) != 0 {
+	if got := r.report().Counters; len(got) != 0 {
 		t.Errorf("previews are evidence: %v", got)
 	}
 }
