@@ -6,9 +6,9 @@ import "time"
 // serves and what is in flight. Counts are cumulative for the generation.
 type EdgeReport struct {
 	Generation  int               `json:"generation"`
-	Start       string            `json:"start"` // random, of this very process: a generation's number may come again
-	Seq         uint64            `json:"seq"`   // of this process's reports; a greater one is newer
-	Made        time.Duration     `json:"made"`  // when, in nanoseconds of the machine's monotonic clock
+	Start       string            `json:"start"`    // random, of this very process: a generation's number may come again
+	Seq         uint64            `json:"seq"`      // of this process's reports; a greater one is newer
+	Made        time.Duration     `json:"made"`     // when, in nanoseconds of the machine's monotonic clock
 	Version     uint64            `json:"version"`  // of the table that new requests are routed by
 	Draining    bool              `json:"draining"` // it accepts no new connections
 	Connections int               `json:"connections"`

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"gapless"
@@ -26,10 +27,23 @@ func (r *router) remember(rep gapless.EdgeReport) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gone = append(r.gone, last{rep, map[string]bool{}})
+	k := slices.IndexFunc(r.gone, func(l last) bool { return l.rep.Start == rep.Start })
+	switch {
+	case k < 0:
+		r.gone = append(r.gone, last{rep, map[string]bool{}})
+	case rep.Seq > r.gone[k].rep.Seq:
+		r.gone[k] = last{rep, map[string]bool{}}
+	}
 	if n := len(r.gone) - mostLast; n > 0 {
 		r.gone = slices.Delete(r.gone, 0, n)
 	}
+}
+
+// isBack forgets that a process was gone.
+func (r *router) isBack(start string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone = slices.DeleteFunc(r.gone, func(l last) bool { return l.rep.Start == start })
 }
 
 // Since implements rollout.Evidence, from what the edges said last: every
@@ -61,7 +75,7 @@ func (r *router) evidence(app string) (reports []gapless.EdgeReport, whole, any 
 	for _, l := range r.gone {
 		rep := l.rep
 		if l.kept[app] { // nothing of it is to come: its counters need not be remembered
-			rep.Seq, rep.Counters = rep.Seq+1, nil
+			rep.Seq, rep.Counters = math.MaxUint64, nil
 		}
 		reports = append(reports, rep)
 	}

@@ -51,13 +51,15 @@ func (r *router) newGeneration(number int) *generation {
 		changed: make(chan struct{}), kept: map[string]uint64{}, told: map[string]uint64{}, renewed: map[string]time.Duration{},
 	}
 	g.end = sync.OnceFunc(func() { close(g.ended) })
-	go g.serve(r.ctx)
-	go func() {
-		g.follow(r.ctx)
-		rep, _ := g.report()
-		r.remember(rep)
-	}()
 	return g
+}
+
+// run serves and follows it, until its process is gone.
+func (g *generation) run(ctx context.Context) {
+	go g.serve(ctx)
+	g.follow(ctx)
+	rep, _ := g.report()
+	g.r.remember(rep)
 }
 
 // change tells whoever waits; g.mu is held.
@@ -234,6 +236,15 @@ func (g *generation) hear(ctx context.Context, w *edge.Watching) error {
 
 // take takes a report in and wakes who waits for what is in it.
 func (g *generation) take(rep gapless.EdgeReport, news []string) {
+	was, _ := g.report()
+	switch {
+	case was.Start == rep.Start:
+	case was.Start == "":
+		g.r.isBack(rep.Start)
+	case rep.Made <= was.Made: // the last word of the process before
+		g.r.remember(rep)
+		return
+	}
 	g.mu.Lock()
 	was, fresh := g.rep, g.fresh()
 	if was.Start == rep.Start && rep.Seq <= was.Seq {

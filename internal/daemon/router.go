@@ -60,7 +60,9 @@ func (r *router) edge(p keeper.Proc) {
 	case !p.Running && g != nil:
 		r.lose(g)
 	case p.Running && g == nil:
-		r.edges[p.Generation] = r.newGeneration(p.Generation)
+		g = r.newGeneration(p.Generation)
+		r.edges[p.Generation] = g
+		go g.run(r.ctx)
 	}
 }
 

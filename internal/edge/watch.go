@@ -118,7 +118,8 @@ func (s *control) watches(c net.Conn, r *bufio.Reader, line []byte) bool {
 		if err != nil {
 			return true
 		}
-		if req, err := decodeRequest(line); err != nil || req.Op != "watch" {
+		req, err := decodeRequest(line)
+		if err != nil || req.Op != "watch" {
 			return true
 		}
 		s.heed(req)

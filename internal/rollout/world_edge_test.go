@@ -4,20 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gapless"
 )
 
 type edge struct {
-	gen    int
-	table  *gapless.Route
-	at     uint64
-	queue  []delivery
-	counts map[arm][2]uint64 // cumulative
-	told   map[arm][2]uint64 // as reported last
-	sorted []arm
-	heard  time.Time // the engine's last look: it renews the lease
+	gen   int
+	table *gapless.Route
+	at    uint64
+	queue []delivery
+	counters
+	heard  time.Time // when the lease was renewed last
 	fell   bool      // nobody renewed it: the fallback is served
 	flight map[string]int
 	long   map[string]time.Time // a request is in flight at least so long
@@ -33,7 +32,7 @@ type delivery struct {
 
 func (w *world) newEdge(table *gapless.Route, at uint64) *edge {
 	w.gen++
-	e := &edge{gen: w.gen, table: table, at: at, heard: w.now, counts: map[arm][2]uint64{}, flight: map[string]int{}, long: map[string]time.Time{}}
+	e := &edge{gen: w.gen, table: table, at: at, heard: w.now, counters: counters{start: fmt.Sprintf("e%d", w.gen)}, flight: map[string]int{}, long: map[string]time.Time{}}
 	w.edges = append(w.edges, e)
 	return e
 }
@@ -92,8 +91,10 @@ func describe(r *gapless.Route) string {
 func (w *world) deliver() {
 	for _, e := range w.edges {
 		for len(e.queue) > 0 && !e.queue[0].due.After(w.now) {
+			if next := e.queue[0].table; !sameLease(e.table, next) { // a new decision
+				e.fell, e.heard = false, w.now
+			}
 			e.table, e.at = e.queue[0].table, e.queue[0].at
-			e.fell, e.heard = false, w.now
 			e.queue = e.queue[1:]
 		}
 	}
@@ -107,6 +108,22 @@ func (w *world) deliver() {
 	}
 }
 
+// sameLease reports whether a lease goes on with the next table.
+func sameLease(was, is *gapless.Route) bool {
+	return was != nil && is != nil && was.Lease > 0 && is.Lease > 0 &&
+		slices.Equal(was.Weights, is.Weights) && slices.Equal(was.Fallback, is.Fallback)
+}
+
+// Renew implements Leaser.
+func (w *world) Renew(string) {
+	w.die()
+	for _, e := range w.edges {
+		if !e.dark.After(w.now) {
+			e.heard = w.now
+		}
+	}
+}
+
 // Observed implements Router.
 func (w *world) Observed(context.Context, string) (Served, error) {
 	w.die()
@@ -114,7 +131,7 @@ func (w *world) Observed(context.Context, string) (Served, error) {
 	s := Served{Known: !w.missed, Route: w.applied, InFlight: map[string]int{}, Unhealthy: map[string]bool{}}
 	for _, e := range w.edges {
 		if !e.dark.After(w.now) {
-			e.heard, s.FellBack = w.now, s.FellBack || e.fell
+			s.FellBack = s.FellBack || e.fell
 		}
 		if e.at != w.version || e.dark.After(w.now) {
 			s.Known = false
@@ -157,8 +174,13 @@ func (w *world) serve(e *edge) {
 	}
 }
 
+// storedLate is how far what is stored of a lease may lag behind what holds.
+const storedLate = LeaseTime/4 + time.Second
+
 // generations lets edges come and go. A new one serves what the newest one
-// acknowledged and is given every table that this one is still to get.
+// stored: the table, its fallback if that is what it served, and a little less
+// than what was left of the lease. It is given every table that the newest one
+// is still to get.
 func (w *world) generations() {
 	for i, e := range w.edges {
 		if !e.exit.IsZero() && e.exit.Before(w.now) {
@@ -173,6 +195,7 @@ func (w *world) generations() {
 	last := w.edges[len(w.edges)-1]
 	next := w.newEdge(last.table, last.at)
 	next.queue = append(next.queue, last.queue...)
+	next.fell, next.heard = last.fell, last.heard.Add(-w.between(0, storedLate))
 	w.log("edge %d takes over", next.gen)
 	last.exit = w.now
 	if w.chance(0.5) { // not killed: it drains
