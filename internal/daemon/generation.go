@@ -276,9 +276,9 @@ func (g *generation) tell(ctx context.Context, w *edge.Watching) error {
 	judged := g.r.judgedAt()
 	g.mu.Lock()
 	kept := map[string]uint64{}
-	for app, seq := range g.kept {
-		if seq > g.told[app] {
-			kept[app] = seq
+	for _, c := range g.rep.Counters {
+		if seq := g.kept[c.App]; seq > g.told[c.App] {
+			kept[c.App] = seq
 		}
 	}
 	maps.Copy(g.told, kept)
