@@ -1,22 +1,42 @@
 package gapless
 
+import "time"
+
 // EdgeReport is what one edge generation says about itself: which table it
 // serves and what is in flight. Counts are cumulative for the generation.
 type EdgeReport struct {
 	Generation  int               `json:"generation"`
+	Start       string            `json:"start"`    // random, of this very process: a generation's number may come again
+	Seq         uint64            `json:"seq"`      // of this process's reports; a greater one is newer
+	Made        time.Duration     `json:"made"`     // when, in nanoseconds of the machine's monotonic clock
 	Version     uint64            `json:"version"`  // of the table that new requests are routed by
 	Draining    bool              `json:"draining"` // it accepts no new connections
 	Connections int               `json:"connections"`
 	Instances   []InstanceTraffic `json:"instances"`
 	Releases    []ReleaseTraffic  `json:"releases"`
-	Tallies     []AppTally        `json:"tallies,omitempty"`   // cumulative; routes of two releases only
+	Counters    []Counter         `json:"counters,omitempty"`  // cumulative; of routes that share traffic between two releases
 	FellBack    []string          `json:"fell_back,omitempty"` // apps whose lease ran out, so that they are served by Route.Fallback
 }
 
-// AppTally is evidence about one app.
-type AppTally struct {
-	App string `json:"app"`
-	Tally
+// Counter is evidence about one app: what the coin gave to one release, and
+// how it ended. It only grows. It is reported until it can grow no more and
+// was acknowledged; then it is freed, and what comes after all gets another
+// number. So an edge never uses a number twice.
+//
+// A version of latency thresholds, and a mark of what is a session's first bad
+// answer, will be further parts of the key: fields more, which a reader that
+// does not know them adds up.
+type Counter struct {
+	Number   uint64  `json:"n"` // of the edge process
+	App      string  `json:"app"`
+	Version  uint64  `json:"version"` // of the table that brought the app's route; 0: of several
+	Release  string  `json:"release"` // that the coin chose
+	Instance string  `json:"instance,omitempty"`
+	Weight   float64 `json:"weight"`         // the candidate's share when the coin was tossed, 0…1
+	Kind     string  `json:"kind,omitempty"` // "": a good answer; else 5xx, refused, reset, timeout, …
+	Requests uint64  `json:"requests"`       // finished or found bad
+	Bad      uint64  `json:"bad"`
+	Late     uint64  `json:"late,omitempty"` // of Bad: their requests had been counted as good before
 }
 
 // InstanceTraffic is what goes through one instance. An instance that left
@@ -28,7 +48,21 @@ type InstanceTraffic struct {
 	Upgraded int    `json:"upgraded"`  // of these: WebSockets and other upgraded connections
 	Healthy  bool   `json:"healthy"`   // by the edge's own probes
 	Requests uint64 `json:"requests"`
+
+	Refused    int      `json:"refused,omitempty"`     // connections refused in a row, by requests and probes
+	RefusedFor Duration `json:"refused_for,omitempty"` // since the first of them
 }
+
+// Refuses reports whether an instance refuses connections for good, and not
+// just for the moment in which its listener is made anew.
+func (t InstanceTraffic) Refuses() bool {
+	return t.Refused >= refusals && t.RefusedFor >= refusedFor
+}
+
+const (
+	refusals   = 3
+	refusedFor = Duration(500 * time.Millisecond)
+)
 
 // ReleaseTraffic counts what the coin gave to one release.
 type ReleaseTraffic struct {

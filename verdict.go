@@ -62,6 +62,7 @@ type Tally struct {
 	Weight   float64 `json:"weight"`   // the candidate's share when the coin was tossed, 0…1: also in tallies of the stable release
 	Requests uint64  `json:"requests"` // finished or found bad
 	Bad      uint64  `json:"bad"`      // 5xx, timeout, reset; of a sticky session only its first; not a client's abort
+	Late     uint64  `json:"late"`     // of Bad: found only after their requests had been counted as good
 }
 
 // Validate checks that t can be evidence.
@@ -71,6 +72,8 @@ func (t Tally) Validate() error {
 		return Errorf(Invalid, "tally: no release")
 	case !(t.Weight >= 0 && t.Weight <= 1):
 		return Errorf(Invalid, "tally of %s: weight %v is not between 0 and 1", t.Release, t.Weight)
+	case t.Late > t.Bad, t.Bad-t.Late > t.Requests:
+		return Errorf(Invalid, "tally of %s: %d bad answers (%d late) of %d requests", t.Release, t.Bad, t.Late, t.Requests)
 	}
 	return nil
 }

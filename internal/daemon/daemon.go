@@ -87,7 +87,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 		return err
 	}
 	defer hold(ctx, home, 0, d.log)()
-	if d.router, err = newRouter(ctx, home, d.keeper, d.log); err != nil {
+	if d.router, err = newRouter(ctx, home, d.keeper, d.log, d.wake); err != nil {
 		return err
 	}
 	if err := d.mend(ctx); err != nil {
@@ -100,7 +100,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	if err != nil {
 		return fmt.Errorf("watch keeper: %w", err)
 	}
-	d.sup = supervise.New(supervise.Config{Host: keeperHost{d.keeper}, Home: string(home), Log: d.log, Changed: d.wake, KeepUnknown: d.damage != nil})
+	d.sup = supervise.New(supervise.Config{Host: keeperHost{d.keeper}, Home: string(home), Log: d.log, Changed: func() { d.wake() }, KeepUnknown: d.damage != nil})
 	defer d.sup.Close()
 	if err := d.sup.Adopt(ctx, d.adopted); err != nil {
 		return fmt.Errorf("take over running instances: %w", err)
@@ -112,7 +112,6 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	if err := d.loadApps(ctx); err != nil {
 		return err
 	}
-	d.work.Go(func() { d.router.run(ctx) })
 	d.work.Go(func() { d.backUp(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
@@ -162,12 +161,19 @@ func (d *Daemon) process(p keeper.Proc) {
 	}
 }
 
-// wake makes every runner look.
-func (d *Daemon) wake() {
+// wake makes the runners of some apps look, of none: all.
+func (d *Daemon) wake(apps ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, a := range d.apps {
-		a.runner.Wake()
+	if len(apps) == 0 {
+		for _, a := range d.apps {
+			a.runner.Wake()
+		}
+	}
+	for _, name := range apps {
+		if a := d.apps[name]; a != nil {
+			a.runner.Wake()
+		}
 	}
 }
 

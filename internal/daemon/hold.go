@@ -93,7 +93,7 @@ func (d *Daemon) watch(ctx context.Context) (<-chan keeper.Proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.router.live(list)
+	d.router.runs(list)
 	return procs, nil
 }
 
@@ -118,8 +118,8 @@ func (d *Daemon) rewatch(ctx context.Context) (<-chan keeper.Proc, error) {
 	}
 }
 
-// live takes in which edges run, and drops those that ended while nobody told us.
-func (r *router) live(procs []keeper.Proc) {
+// runs takes in which edges run, and drops those that ended while nobody told us.
+func (r *router) runs(procs []keeper.Proc) {
 	live := map[int]bool{}
 	for _, p := range procs {
 		if p.Kind == keeper.KindEdge && p.Running {
@@ -129,10 +129,9 @@ func (r *router) live(procs []keeper.Proc) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for g, e := range r.edges {
-		if !live[g] {
-			go e.close()
-			delete(r.edges, g)
+	for n, g := range r.edges {
+		if !live[n] {
+			r.lose(g)
 		}
 	}
 }

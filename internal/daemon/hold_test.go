@@ -18,7 +18,7 @@ func TestWatchKnowsEveryEdge(t *testing.T) {
 	}
 	d := &Daemon{keeper: fakeKeeper(t, edge(3, true), edge(2, true), edge(1, false), keeper.Proc{ID: "shop.v1", Kind: keeper.KindInstance, Running: true})}
 	var err error
-	if d.router, err = newRouter(t.Context(), Home(t.TempDir()), d.keeper, slog.New(slog.DiscardHandler)); err != nil {
+	if d.router, err = newRouter(t.Context(), Home(t.TempDir()), d.keeper, slog.New(slog.DiscardHandler), func(...string) {}); err != nil {
 		t.Fatal(err)
 	}
 	d.router.edge(edge(7, true)) // of a keeper before
@@ -28,7 +28,7 @@ func TestWatchKnowsEveryEdge(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(d.router.edges)); !slices.Equal(got, []int{2, 3}) {
 		t.Errorf("edges %v are known", got)
 	}
-	if _, known := d.router.reports(t.Context()); known {
+	if served, err := d.router.Observed(t.Context(), "shop"); err != nil || served.Known {
 		t.Error("what two edges serve is known, and none answered")
 	}
 }

@@ -34,7 +34,7 @@ func (d *Daemon) judge(ctx context.Context, from string, to *gapless.Release) ro
 
 // record is what the edges that live now counted of a release, at any weight.
 func (r *router) record(ctx context.Context, app, release string) (all gapless.Arm) {
-	reports, _ := r.reports(ctx)
+	reports := r.reports(ctx)
 	for _, rep := range reports {
 		for _, t := range rep.Releases {
 			if t.App == app && t.Release == release {

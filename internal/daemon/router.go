@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"gapless"
-	"gapless/internal/edge"
 	"gapless/internal/keeper"
 	"gapless/internal/rollout"
 )
@@ -19,28 +19,24 @@ import (
 // router gives every live edge generation the whole table and reads back what
 // they serve. It implements rollout.Router for all apps of the installation.
 type router struct {
+	ctx    context.Context // ends with the daemon
 	home   Home
 	keeper *keeper.Client
 	log    *slog.Logger
+	wake   func(apps ...string) // lets the runners of these apps look, of none: all
 
 	mu      sync.Mutex
 	table   gapless.Table
-	renewed map[string]time.Time // per app: when its lease was renewed
-	changed map[string]uint64    // per app: the version that brought its present route
-	edges   map[int]*edgeConn    // live generations, by keeper's word
-}
-
-// edgeConn is the control connection to one generation; its own lock keeps a
-// slow generation from holding up the others.
-type edgeConn struct {
-	mu     sync.Mutex
-	client *edge.Client // nil while not connected
-	latest uint64       // version it acknowledged
+	judged  map[string]time.Duration // per leased app: when its candidate was judged last, in the edges' clock
+	changed map[string]uint64        // per app: the version that brought its present route
+	edges   map[int]*generation      // live generations, by keeper's word
+	gone    []last                   // processes that are gone, oldest first
 }
 
 // newRouter goes on from the table that the edges serve already.
-func newRouter(ctx context.Context, home Home, k *keeper.Client, log *slog.Logger) (*router, error) {
-	r := &router{home: home, keeper: k, log: log, changed: map[string]uint64{}, renewed: map[string]time.Time{}, edges: map[int]*edgeConn{}}
+func newRouter(ctx context.Context, home Home, k *keeper.Client, log *slog.Logger, wake func(apps ...string)) (*router, error) {
+	r := &router{ctx: ctx, home: home, keeper: k, log: log, wake: wake,
+		changed: map[string]uint64{}, judged: map[string]time.Duration{}, edges: map[int]*generation{}}
 	data, err := lastTable(ctx, k)
 	if err != nil {
 		return nil, fmt.Errorf("read the last table: %w", err)
@@ -60,44 +56,46 @@ func newRouter(ctx context.Context, home Home, k *keeper.Client, log *slog.Logge
 func (r *router) edge(p keeper.Proc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !p.Running {
-		if e := r.edges[p.Generation]; e != nil {
-			go e.close()
-		}
-		delete(r.edges, p.Generation)
-		return
-	}
-	if r.edges[p.Generation] == nil {
-		r.edges[p.Generation] = &edgeConn{}
+	switch g := r.edges[p.Generation]; {
+	case !p.Running && g != nil:
+		r.lose(g)
+	case p.Running && g == nil:
+		g = r.newGeneration(p.Generation)
+		r.edges[p.Generation] = g
+		go g.run(r.ctx)
 	}
 }
 
-func (e *edgeConn) close() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.client != nil {
-		_ = e.client.Close()
-		e.client = nil
-	}
+// lose ends a generation whose process is gone. r.mu is held.
+func (r *router) lose(g *generation) {
+	delete(r.edges, g.number)
+	g.end()
 }
 
-// with calls f with a connected client, and drops the connection when f fails.
-func (e *edgeConn) with(ctx context.Context, socket string, f func(*edge.Client) error) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.client == nil {
-		c, err := edge.Dial(ctx, socket)
-		if err != nil {
-			return err
-		}
-		e.client = c
+// live lists the live generations, oldest first.
+func (r *router) live() []*generation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]*generation, 0, len(r.edges))
+	for _, g := range r.edges {
+		out = append(out, g)
 	}
-	err := f(e.client)
-	if err != nil && gapless.CodeOf(err) != gapless.Conflict && gapless.CodeOf(err) != gapless.Invalid {
-		_ = e.client.Close()
-		e.client = nil
-	}
-	return err
+	slices.SortFunc(out, func(a, b *generation) int { return a.number - b.number })
+	return out
+}
+
+// present is the table that all edges are to serve.
+func (r *router) present() gapless.Table {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.table
+}
+
+// judgedAt is when the candidates of leased routes were judged last.
+func (r *router) judgedAt() map[string]time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.judged)
 }
 
 // Apply implements rollout.Router.
@@ -134,78 +132,44 @@ func (r *router) Apply(ctx context.Context, app string, route *gapless.Route) er
 	return r.sync(ctx)
 }
 
-// sync brings every live generation to the present table.
+// sync brings every live generation to the present table, all at once.
 func (r *router) sync(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	r.mu.Lock()
-	table := r.table
-	edges := make(map[int]*edgeConn, len(r.edges))
-	for g, e := range r.edges {
-		edges[g] = e
+	version, live := r.present().Version, r.live()
+	tried := make([]int, len(live))
+	for i, g := range live {
+		tried[i] = g.failures()
+		g.poke()
 	}
-	r.mu.Unlock()
 	var wg sync.WaitGroup
-	errs := make(chan error, len(edges))
-	for g, e := range edges {
-		wg.Go(func() {
-			err := e.with(ctx, r.home.EdgeSocket(g), func(c *edge.Client) error {
-				if e.latest >= table.Version {
-					return nil
-				}
-				if err := c.Apply(ctx, table); err != nil {
-					return err
-				}
-				e.latest = table.Version
-				return nil
-			})
-			if err != nil {
-				errs <- fmt.Errorf("edge generation %d: %w", g, err)
-			}
-		})
+	errs := make([]error, len(live))
+	for i, g := range live {
+		wg.Go(func() { errs[i] = g.await(ctx, version, tried[i]) })
 	}
 	wg.Wait()
-	close(errs)
-	return <-errs // the first one, nil if none
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// reports asks every live generation. known is false where one did not answer.
-func (r *router) reports(ctx context.Context) (out []gapless.EdgeReport, known bool) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	r.mu.Lock()
-	edges := make(map[int]*edgeConn, len(r.edges))
-	for g, e := range r.edges {
-		edges[g] = e
-	}
-	r.mu.Unlock()
+// reports asks every live generation, for people.
+func (r *router) reports(ctx context.Context) (out []gapless.EdgeReport) {
+	live := r.live()
+	found := make([]gapless.EdgeReport, len(live))
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for g, e := range edges {
-		wg.Go(func() {
-			err := e.with(ctx, r.home.EdgeSocket(g), func(c *edge.Client) error {
-				rep, err := c.Report(ctx)
-				if err == nil {
-					mu.Lock()
-					out = append(out, rep)
-					mu.Unlock()
-					e.latest = rep.Version
-				}
-				return err
-			})
-			if err != nil {
-				r.log.Debug("report", "generation", g, "err", err)
-			}
-		})
+	for i, g := range live {
+		wg.Go(func() { found[i] = g.ask(ctx) })
 	}
 	wg.Wait()
-	slices.SortFunc(out, func(a, b gapless.EdgeReport) int { return a.Generation - b.Generation })
-	return out, len(out) == len(edges) && len(out) > 0
+	return slices.DeleteFunc(found, func(rep gapless.EdgeReport) bool { return rep.Start == "" })
 }
 
-// Observed implements rollout.Router.
-func (r *router) Observed(ctx context.Context, app string) (rollout.Served, error) {
-	served := rollout.Served{InFlight: map[string]int{}, Given: map[string]uint64{}, Unhealthy: map[string]bool{}}
+// Observed implements rollout.Router, from what the edges said last. It asks
+// nobody, so a generation that is frozen holds nobody up: it is unknown.
+func (r *router) Observed(_ context.Context, app string) (rollout.Served, error) {
+	served := rollout.Served{InFlight: map[string]int{}, Given: map[string]uint64{}, Unhealthy: map[string]bool{}, Refusing: map[string]bool{}}
 	r.mu.Lock()
 	version := r.changed[app]
 	for i := range r.table.Routes {
@@ -215,69 +179,25 @@ func (r *router) Observed(ctx context.Context, app string) (rollout.Served, erro
 		}
 	}
 	r.mu.Unlock()
-	reports, known := r.reports(ctx)
-	for _, rep := range reports {
-		known = known && rep.Version >= version
+	live := r.live()
+	served.Known = len(live) > 0
+	for k, g := range live {
+		rep, fresh := g.report()
+		served.Known = served.Known && fresh && rep.Version >= version
+		served.FellBack = served.FellBack || slices.Contains(rep.FellBack, app)
 		for _, in := range rep.Instances {
 			if in.App != app {
 				continue
 			}
 			served.InFlight[in.Instance] += in.InFlight
 			served.Given[in.Instance] += in.Requests
-			if rep.Generation == reports[len(reports)-1].Generation && !in.Healthy {
+			if k == len(live)-1 && !in.Healthy {
 				served.Unhealthy[in.Instance] = true
 			}
-		}
-	}
-	served.Known = known
-	if served.Route != nil && served.Route.Lease > 0 {
-		r.renew(ctx, app)
-	}
-	for _, rep := range reports {
-		served.FellBack = served.FellBack || slices.Contains(rep.FellBack, app)
-	}
-	return served, nil
-}
-
-// renewEvery is how often a lease is renewed while its rollout is looked after.
-const renewEvery = time.Second
-
-// renew tells every generation that somebody judges the candidate of an app.
-// One that fell back already says so in its report.
-func (r *router) renew(ctx context.Context, app string) {
-	r.mu.Lock()
-	due := time.Since(r.renewed[app]) >= renewEvery
-	if due {
-		r.renewed[app] = time.Now()
-	}
-	edges := make(map[int]*edgeConn, len(r.edges))
-	for g, e := range r.edges {
-		edges[g] = e
-	}
-	r.mu.Unlock()
-	if !due {
-		return
-	}
-	for g, e := range edges {
-		err := e.with(ctx, r.home.EdgeSocket(g), func(c *edge.Client) error { return c.Renew(ctx, app) })
-		if err != nil && gapless.CodeOf(err) != gapless.Conflict {
-			r.log.Warn("renew the lease", "app", app, "generation", g, "err", err)
-		}
-	}
-}
-
-// run keeps generations that came up late or again at the present table.
-func (r *router) run(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := r.sync(ctx); err != nil && ctx.Err() == nil {
-				r.log.Warn("bring edges up to date", "err", err)
+			if k == len(live)-1 && fresh && in.Refuses() {
+				served.Refusing[in.Instance] = true
 			}
 		}
 	}
+	return served, nil
 }

@@ -32,7 +32,7 @@ func (d *Daemon) Status(ctx context.Context) (api.Status, error) {
 			st.Procs = append(st.Procs, api.Proc{Name: p.Kind, PID: p.PID, Generation: p.Generation, Memory: anonymous(p.PID)})
 		}
 	}
-	reports, _ := d.router.reports(ctx)
+	reports := d.router.reports(ctx)
 	cpu := d.sup.CPU()
 	d.mu.Lock()
 	apps := make([]*app, 0, len(d.apps))

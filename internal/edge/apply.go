@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"time"
 
 	"gapless"
@@ -11,8 +12,8 @@ import (
 // keepCounts is how many releases that left the table are still reported.
 const keepCounts = 64
 
-func decodeTable(b []byte) (gapless.Table, error) {
-	var t gapless.Table
+func decodeTable(b []byte) (stored, error) {
+	var t stored
 	if err := json.Unmarshal(b, &t); err != nil {
 		return t, gapless.Errorf(gapless.Invalid, "read route table: %w", err)
 	}
@@ -21,7 +22,12 @@ func decodeTable(b []byte) (gapless.Table, error) {
 
 // apply serves a table: all of it or nothing. It returns after the host has
 // stored it and every new request is routed by it.
-func (e *Edge) apply(ctx context.Context, t gapless.Table, save bool) error {
+func (e *Edge) apply(ctx context.Context, t gapless.Table) error {
+	return e.serve(ctx, t, nil, true)
+}
+
+// serve is apply; without save it is a table that was stored, with its leases.
+func (e *Edge) serve(ctx context.Context, t gapless.Table, kept map[string]keptLease, save bool) error {
 	if err := check(t); err != nil {
 		return err
 	}
@@ -57,20 +63,21 @@ func (e *Edge) apply(ctx context.Context, t gapless.Table, save bool) error {
 			opened[addr] = &listener{Listener: l, addr: addr, done: make(chan struct{})}
 		}
 	}
-	if save && !draining { // the generation that comes after stores its own
-		b, err := json.Marshal(t)
-		if err == nil {
-			err = e.cfg.Host.Save(ctx, b)
-		}
-		if err != nil {
+	leases := e.nextLeases(t, old.table, kept)
+	if !save {
+		wereKept(leases, kept)
+	} else if kept = keep(leases); !draining { // the generation that comes after stores its own
+		if err := e.store(ctx, stored{t, kept}); err != nil {
 			undo()
 			return gapless.Errorf(gapless.Unavailable, "store route table: %w", err)
 		}
+		wereKept(leases, kept)
 	}
 
 	// From here on nothing fails. Instances leave before the new state is
 	// served: a request that still comes by the old one does not get them.
-	e.takeLeases(t, old.table)
+	e.leases = leases
+	e.version(t, old.table)
 	st := e.build(t)
 	for _, r := range t.Routes {
 		for _, g := range r.Targets {
@@ -112,6 +119,36 @@ func (e *Edge) apply(ctx context.Context, t gapless.Table, save bool) error {
 	}
 	e.log.Debug("route table served", "version", t.Version, "routes", len(t.Routes))
 	return nil
+}
+
+// store stores a new table.
+func (e *Edge) store(ctx context.Context, s stored) error {
+	e.saving.Lock()
+	defer e.saving.Unlock()
+	b, err := json.Marshal(s)
+	if err == nil {
+		err = e.cfg.Host.Save(ctx, b)
+	}
+	if err == nil {
+		e.saved = s.Version
+	}
+	return err
+}
+
+// version gives each app the version of the table that brought its present
+// route. e.mu is held.
+func (e *Edge) version(t, before gapless.Table) {
+	versions := map[string]uint64{}
+	for _, r := range t.Routes {
+		versions[r.App] = t.Version
+		for _, was := range before.Routes {
+			if was.App == r.App && reflect.DeepEqual(was, r) {
+				versions[r.App] = e.versions[r.App]
+			}
+		}
+	}
+	e.versions = versions
+	e.counters.Serve(versions)
 }
 
 // check refuses what Validate cannot know.
@@ -165,7 +202,7 @@ func (e *Edge) build(t gapless.Table) *state {
 		r := newRoute(spec, find, count)
 		if w, ok := candidateWeight(spec); ok {
 			for _, s := range r.shares {
-				s.tally = e.tally(spec.App, s.release, w)
+				s.arm = &arm{spec.App, s.release, e.versions[spec.App], w}
 			}
 		}
 		for _, addr := range spec.Listen {

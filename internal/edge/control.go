@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"gapless"
 )
@@ -27,9 +28,12 @@ const (
 // request is one message to an edge.
 type request struct {
 	V     int             `json:"v"`
-	Op    string          `json:"op"`            // "apply", "report", "renew", "drain"
+	Op    string          `json:"op"`            // "apply", "report", "watch", "renew", "drain"
 	App   string          `json:"app,omitempty"` // of renew
 	Table json.RawMessage `json:"table,omitempty"`
+
+	Kept   map[string]uint64        `json:"kept,omitempty"`   // of watch, per app: evidence of this process's reports up to here is kept
+	Judged map[string]time.Duration `json:"judged,omitempty"` // of watch, per app: when its candidate was judged, in Clock
 }
 
 // response is what an edge says to one request.
@@ -37,6 +41,7 @@ type response struct {
 	V      int                 `json:"v"`
 	Error  *gapless.Error      `json:"error,omitempty"`
 	Report *gapless.EdgeReport `json:"report,omitempty"`
+	News   []string            `json:"news,omitempty"` // to watch: apps because of which the report did not wait for its time
 	next
 }
 
@@ -47,10 +52,12 @@ type message struct {
 }
 
 type control struct {
-	edge *Edge
-	l    net.Listener
-	mu   sync.Mutex
-	open map[net.Conn]struct{}
+	edge    *Edge
+	l       net.Listener
+	mu      sync.Mutex
+	open    map[net.Conn]struct{}
+	streams sync.WaitGroup
+	closing chan struct{} // the edge ends: whoever watches gets a last report
 }
 
 // listenControl makes the control socket. One that a dead edge of the same
@@ -72,7 +79,7 @@ func (e *Edge) listenControl() (*control, error) {
 		l.Close()
 		return nil, fmt.Errorf("protect control socket: %w", err)
 	}
-	return &control{edge: e, l: l, open: map[net.Conn]struct{}{}}, nil
+	return &control{edge: e, l: l, open: map[net.Conn]struct{}{}, closing: make(chan struct{})}, nil
 }
 
 func (s *control) serve() {
@@ -90,6 +97,13 @@ func (s *control) serve() {
 
 func (s *control) close() {
 	s.l.Close() // removes the socket, too
+	s.mu.Lock()
+	close(s.closing)
+	for c := range s.open {
+		c.SetWriteDeadline(time.Now().Add(lastWord))
+	}
+	s.mu.Unlock()
+	s.streams.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
@@ -110,6 +124,9 @@ func (s *control) talk(c net.Conn) {
 		if err != nil && !errors.Is(err, errTooLong) {
 			return
 		}
+		if err == nil && s.watches(c, r, line) {
+			return
+		}
 		res := response{V: controlVersion, next: nextFields()}
 		if err == nil {
 			err = s.do(line, &res)
@@ -128,15 +145,22 @@ func (s *control) talk(c net.Conn) {
 	}
 }
 
-func (s *control) do(line []byte, res *response) error {
-	var req request
+func decodeRequest(line []byte) (req request, err error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&req); err != nil {
-		return gapless.Errorf(gapless.Invalid, "read message to the edge: %w", err)
+		return req, gapless.Errorf(gapless.Invalid, "read message to the edge: %w", err)
 	}
 	if req.V != controlVersion {
-		return gapless.Errorf(gapless.Unsupported, "the edge speaks control version %d, not %d", controlVersion, req.V)
+		return req, gapless.Errorf(gapless.Unsupported, "the edge speaks control version %d, not %d", controlVersion, req.V)
+	}
+	return req, nil
+}
+
+func (s *control) do(line []byte, res *response) error {
+	req, err := decodeRequest(line)
+	if err != nil {
+		return err
 	}
 	switch req.Op {
 	case "apply":
@@ -144,18 +168,18 @@ func (s *control) do(line []byte, res *response) error {
 		if err != nil {
 			return err
 		}
-		return s.edge.apply(s.edge.ctx, t, true)
+		return s.edge.apply(s.edge.ctx, t.Table)
 	case "report":
 		r := s.edge.report()
 		res.Report = &r
 		return nil
 	case "renew":
-		return s.edge.renew(req.App)
+		return s.edge.renew(req.App, Clock())
 	case "drain":
 		s.edge.Drain()
 		return nil
 	}
-	return gapless.Errorf(gapless.Invalid, "the edge knows apply, report, renew and drain, not %q", req.Op)
+	return gapless.Errorf(gapless.Invalid, "the edge knows apply, report, watch, renew and drain, not %q", req.Op)
 }
 
 func asError(err error) *gapless.Error {

@@ -98,7 +98,7 @@ func TestControlIsStrict(t *testing.T) {
 		{`{"v":1,"op":"report"}`, `"report"`},
 		{`{"v":2,"op":"report"}`, `"unsupported"`},
 		{`{"v":1,"op":"report","x":1}`, `"invalid"`},
-		{`{"v":1,"op":"dance"}`, `apply, report, renew and drain`},
+		{`{"v":1,"op":"dance"}`, `apply, report, watch, renew and drain`},
 		{`not json`, `"invalid"`},
 		{`{"v":1,"op":"apply","table":[]}`, `"invalid"`},
 		{`{"v":1,"op":"apply","table":{"version":9,"routes":null,"later":true}}`, `{"v":1}`},

@@ -39,8 +39,16 @@ type Edge struct {
 	listeners map[string]*listener
 	instances map[target]*instance
 	counts    []*traffic // oldest first
-	tallies   []*tally   // oldest first
 	leases    map[string]*lease
+	versions  map[string]uint64 // per app: of the table that brought its present route
+
+	saving sync.Mutex // stores tables, one at a time; taken after mu
+	saved  uint64     // version of the table that this edge stored or found stored
+
+	counters Counters
+	id       string // random, of this process
+	watchMu  sync.Mutex
+	watchers map[*watcher]struct{}
 
 	tickMu  sync.Mutex
 	ticking map[ticked]struct{} // clients that the clock looks after
@@ -60,6 +68,7 @@ func Run(ctx context.Context, cfg Config) error {
 	e := &Edge{
 		cfg: cfg.withDefaults(), start: time.Now(), drained: make(chan struct{}),
 		listeners: map[string]*listener{}, instances: map[target]*instance{}, ticking: map[ticked]struct{}{},
+		id: newStart(), watchers: map[*watcher]struct{}{},
 	}
 	e.log = e.cfg.Log.With("edge", cfg.Generation)
 	e.ctx, e.kill = context.WithCancel(context.Background())
@@ -74,6 +83,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer control.close()
 	go e.tick()
+	go e.storeLeases()
 	go control.serve()
 
 	select {
@@ -96,7 +106,8 @@ func (e *Edge) restore(ctx context.Context) error {
 	}
 	t, err := decodeTable(b)
 	if err == nil {
-		err = e.apply(ctx, t, false)
+		e.saved = t.Version
+		err = e.serve(ctx, t.Table, t.Leases, false)
 	}
 	if err != nil {
 		// The daemon will bring a table; serving nothing until then beats not running.
@@ -197,13 +208,13 @@ func (e *Edge) report() gapless.EdgeReport {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := gapless.EdgeReport{
-		Generation: e.cfg.Generation, Version: e.state.Load().table.Version,
+		Generation: e.cfg.Generation, Start: e.id, Made: Clock(), Version: e.state.Load().table.Version,
 		Draining: e.draining.Load(), Connections: int(e.connections.Load()),
 		Instances: []gapless.InstanceTraffic{}, Releases: []gapless.ReleaseTraffic{},
 	}
 	named := e.state.Load()
 	for t, i := range e.instances {
-		it := i.report()
+		it := i.report(e.now())
 		if it.InFlight == 0 && i.leaving.Load() && !named.names(t) {
 			delete(e.instances, t)
 			continue
@@ -224,12 +235,13 @@ func (e *Edge) report() gapless.EdgeReport {
 	for _, t := range e.counts {
 		r.Releases = append(r.Releases, t.report())
 	}
-	for _, t := range e.tallies {
-		r.Tallies = append(r.Tallies, t.report())
-	}
+	r.Seq, r.Counters = e.counters.Report()
 	r.FellBack = e.fellBack()
 	return r
 }
+
+// newStart names this process: 64 random bits in hex.
+func newStart() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 
 // newID makes a request id: 128 random bits in hex.
 func newID(id *[32]byte) []byte {

@@ -19,13 +19,26 @@ func canary(version uint64, stable, candidate string, share float64) gapless.Tab
 	return t
 }
 
+// tally adds up what was counted of a release at a weight.
 func (r *running) tally(release string, weight float64) gapless.Tally {
-	for _, t := range r.report().Tallies {
-		if t.Release == release && t.Weight == weight {
-			return t.Tally
+	sum := gapless.Tally{}
+	for _, c := range r.report().Counters {
+		if c.Release == release && c.Weight == weight {
+			sum.Requests, sum.Bad, sum.Late = sum.Requests+c.Requests, sum.Bad+c.Bad, sum.Late+c.Late
 		}
 	}
-	return gapless.Tally{}
+	return sum
+}
+
+// kinds says how often a release was counted by instance and kind.
+func (r *running) kinds(release string) map[string]uint64 {
+	out := map[string]uint64{}
+	for _, c := range r.report().Counters {
+		if c.Release == release {
+			out[c.Instance+" "+c.Kind] += c.Requests + c.Late
+		}
+	}
+	return out
 }
 
 func TestEvidenceIsBookedForTheReleaseThatTheCoinChose(t *testing.T) {
@@ -35,7 +48,7 @@ func TestEvidenceIsBookedForTheReleaseThatTheCoinChose(t *testing.T) {
 	for range 20 { // no coin is tossed: no evidence
 		fetch(t, addr)
 	}
-	if got := r.report().Tallies; len(got) != 0 {
+	if got := r.report().Counters; len(got) != 0 {
 		t.Fatalf("evidence without a coin: %v", got)
 	}
 	r.apply(canary(2, good, bad, 0.5))
@@ -118,7 +131,7 @@ func TestPreviewByHostAndHeader(t *testing.T) {
 			t.Errorf("%s, %s: %q, want %q", c.host, c.field, got, c.want)
 		}
 	}
-	if got := r.report().Tallies; len(got) != 0 {
+	if got := r.report().Counters; len(got) != 0 {
 		t.Errorf("previews are evidence: %v", got)
 	}
 }
@@ -160,5 +173,106 @@ func TestLeaseFallsBackByItself(t *testing.T) {
 	r.apply(next) // a new decision does
 	if got := body(); got != "two" || len(r.report().FellBack) > 0 {
 		t.Errorf("%q after a new route, fell back: %v", got, r.report().FellBack)
+	}
+}
+
+// leasedTo is a table whose candidate is leased for a time.
+func leasedTo(version uint64, stable, candidate string, d time.Duration) gapless.Table {
+	table := canary(version, stable, candidate, 1)
+	table.Routes[0].Lease = gapless.Duration(d)
+	table.Routes[0].Fallback = []gapless.Weight{{Release: "v1", Share: 1}}
+	return table
+}
+
+// An edge that comes after one that fell back serves the fallback, too, and
+// says so; also where that one died before it could store that it fell back.
+func TestFallbackOutlivesItsEdge(t *testing.T) {
+	one, two := saying(t, "one"), saying(t, "two")
+	for _, deadOn := range []bool{false, true} {
+		r, h, addr := setup(t, Config{}, one)
+		r.apply(leasedTo(2, one, two, 1200*time.Millisecond))
+		stored := func() []byte { b, _ := h.Load(t.Context()); return b }
+		before := stored()
+		body := func() string { _, b, _ := fetch(t, addr); return b }
+		eventually(t, "the fallback is served", func() bool { return body() == "one" })
+		if deadOn {
+			h.Save(t.Context(), before)
+		} else {
+			eventually(t, "it is stored", func() bool { return strings.Contains(string(stored()), `"over":true`) })
+		}
+		for range 3 { // every crash would renew it
+			r.cancel()
+			r.wait(10 * time.Second)
+			r = start(t, Config{Host: h, Generation: 2})
+			if got, rep := body(), r.report(); got != "one" || len(rep.FellBack) != 1 || rep.Version != 2 {
+				t.Errorf("%q after a restart, fell back %v, version %d", got, rep.FellBack, rep.Version)
+			}
+		}
+		r.apply(canary(3, one, two, 1))
+		if got := body(); got != "two" || len(r.report().FellBack) != 0 {
+			t.Errorf("%q after a new decision", got)
+		}
+	}
+}
+
+// A restart does not begin a lease anew: what was left of it is left.
+func TestRestartLeavesWhatWasLeftOfALease(t *testing.T) {
+	one, two := saying(t, "one"), saying(t, "two")
+	const lease = 4 * time.Second
+	r, h, addr := setup(t, Config{}, one)
+	r.apply(leasedTo(2, one, two, lease))
+	judged := Clock()
+	renewed := judged
+	for range 6 { // renewals are stored, too: often enough
+		time.Sleep(300 * time.Millisecond)
+		renewed = Clock()
+		if err := r.Renew(t.Context(), "shop"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body := func() string { _, b, _ := fetch(t, addr); return b }
+	for Clock() < renewed+lease/2 { // crashes that would each renew it
+		r.cancel()
+		r.wait(10 * time.Second)
+		r = start(t, Config{Host: h, Generation: 2})
+		time.Sleep(200 * time.Millisecond)
+		if Clock() < judged+lease*9/10 && body() != "two" {
+			t.Fatal("it fell back although its first time is not over")
+		}
+	}
+	eventually(t, "the fallback is served", func() bool { return body() == "one" })
+	at := Clock()
+	t.Logf("fell back %s after the table came, %s after the last renewal", at-judged, at-renewed)
+	if at > renewed+lease+2*time.Second {
+		t.Errorf("a restart prolonged it")
+	}
+	if at < renewed+lease-lease/4-storeEvery-2*time.Second {
+		t.Errorf("renewals were forgotten")
+	}
+}
+
+// What a judge says counts from when it judged, not from when it is heard.
+func TestRenewalsThatWaited(t *testing.T) {
+	one, two := saying(t, "one"), saying(t, "two")
+	r, _, _ := setup(t, Config{}, one)
+	w := watching(t, r)
+	r.apply(leasedTo(2, one, two, time.Second))
+	old := Clock() - 10*time.Second
+	eventually(t, "it falls back", func() bool {
+		if err := w.Tell(t.Context(), nil, map[string]time.Duration{"shop": old}); err != nil {
+			t.Fatal(err)
+		}
+		return len(r.report().FellBack) == 1
+	})
+	r.apply(leasedTo(3, two, one, time.Second)) // the same weights: no new decision
+	r.apply(canary(4, one, two, 0.5))
+	r.apply(leasedTo(5, one, two, time.Second))
+	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if err := w.Tell(t.Context(), nil, map[string]time.Duration{"shop": Clock()}); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.report().FellBack) > 0 {
+			t.Fatal("fell back although it is renewed")
+		}
 	}
 }

@@ -67,13 +67,16 @@ type exchange struct {
 	chunk    h1.Chunk
 	pump     *pump // sends the rest of the body while the answer is read
 
-	chosen                       *share
-	tried                        [maxTries]*instance
-	nTried                       int
-	retried                      bool
-	failedTry, booked, bookedBad bool          // see book
-	started                      int64         // edge clock when the head had been read
-	held                         time.Duration // of which waiting for anyone to be ready
+	chosen            *share
+	tried             [maxTries]*instance
+	nTried            int
+	retried           bool
+	last              *instance     // that was tried
+	failed            string        // kind of the first failure with an instance; see book
+	failedBy          *instance     // nil: there was none to try
+	booked, bookedBad bool          // see book
+	started           int64         // edge clock when the head had been read
+	held              time.Duration // of which waiting for anyone to be ready
 
 	status    int  // of the answer sent to the client, 0: none yet
 	sent      bool // a byte of the request reached an instance
@@ -119,13 +122,14 @@ const (
 	broken                   // the instance failed before its answer began for the client
 	truncated                // it failed after that: the client must see that there is no end
 	aborted                  // the client went away
+	faulted                  // the client's request is at fault: nobody else is
 	upgraded                 // both went over to another protocol, and have ended
 )
 
 func (x *exchange) begin(e *Edge, now int64) {
 	x.edge, x.started, x.held = e, now, 0
-	x.chosen, x.nTried, x.retried = nil, 0, false
-	x.failedTry, x.booked, x.bookedBad = false, false, false
+	x.chosen, x.nTried, x.retried, x.last = nil, 0, false, nil
+	x.failed, x.failedBy, x.booked, x.bookedBad = "", nil, false, false
 	x.status, x.sent, x.continued, x.cut = 0, false, false, false
 	x.close = x.req.Close || e.draining.Load()
 	x.failure, x.stale, x.dirty = own{}, false, false
@@ -174,9 +178,13 @@ func (x *exchange) try(ctx context.Context, i *instance, fresh bool) outcome {
 				return aborted
 			}
 			i.refused.Store(e.now())
+			i.dialed(e.now(), err)
 			x.failure, x.stale = refusedBy(i, err), false
 			return unsent
 		}
+	}
+	if !u.pooled {
+		i.dialed(e.now(), nil)
 	}
 	x.stale = u.pooled // until the first byte of an answer
 	x.watch.upstream.Store(u)
@@ -265,8 +273,11 @@ func (x *exchange) readHead(u *upstream, i *instance) (buf *buffer, n int, o out
 			k, err := x.readMore(u, buf[n:])
 			if err != nil {
 				putBuffer(buf)
-				if x.watch.gone.Load() {
+				switch {
+				case x.watch.gone.Load():
 					return nil, 0, aborted
+				case x.faulty():
+					return nil, 0, faulted
 				}
 				x.failure = resetBy(i)
 				return nil, 0, broken
@@ -318,11 +329,15 @@ func (x *exchange) readUpstream(u *upstream, i *instance) (*buffer, int, outcome
 		switch {
 		case x.watch.gone.Load():
 			return nil, 0, aborted
-		case x.pump != nil && x.pump.bad.Load() != nil:
-			x.failure = badRequest(x.pump.bad.Load())
-			return nil, 0, broken
+		case x.faulty():
+			return nil, 0, faulted
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if due := x.watch.answerDue.Load(); due != 0 && x.edge.now() >= due {
+				if x.watch.readDue.Load() != 0 { // it cannot answer yet: the client has not sent all
+					x.watch.answerDue.Store(x.edge.now() + int64(x.edge.cfg.AnswerTimeout))
+					u.SetReadDeadline(time.Time{})
+					continue
+				}
 				x.failure = timeoutOf(i)
 				return nil, 0, broken
 			}
@@ -334,6 +349,10 @@ func (x *exchange) readUpstream(u *upstream, i *instance) (*buffer, int, outcome
 	}
 }
 
+// faulty reports whether the rest of the request turned out to be malformed,
+// too large or too slow.
+func (x *exchange) faulty() bool { return x.pump != nil && x.pump.bad.Load() != nil }
+
 // readMore reads into the space after what a buffer already has.
 func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
 	for {
@@ -341,7 +360,7 @@ func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
 		if n > 0 {
 			return n, nil
 		}
-		if errors.Is(err, os.ErrDeadlineExceeded) && !x.watch.gone.Load() {
+		if errors.Is(err, os.ErrDeadlineExceeded) && !x.watch.gone.Load() && !x.faulty() {
 			if due := x.watch.answerDue.Load(); due == 0 || x.edge.now() < due {
 				u.SetReadDeadline(time.Time{})
 				continue

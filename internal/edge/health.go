@@ -46,11 +46,12 @@ func (e *Edge) watchHealth(ctx context.Context, i *instance, h gapless.Health) {
 			return
 		case <-t.C:
 		}
-		err := probe(ctx, i, h)
+		err := probe(ctx, e.now, i, h)
 		if ctx.Err() != nil {
 			return
 		}
 		if p.saw(err == nil) {
+			e.news(i.app)
 			if err != nil {
 				e.log.Warn("instance taken out by the edge's probe", "app", i.app, "instance", i.id, "error", err)
 			} else {
@@ -62,11 +63,12 @@ func (e *Edge) watchHealth(ctx context.Context, i *instance, h gapless.Health) {
 
 // probe asks an instance once: an accepted connection is enough without a
 // path, otherwise the answer must be 2xx or 3xx.
-func probe(ctx context.Context, i *instance, h gapless.Health) error {
+func probe(ctx context.Context, now func() int64, i *instance, h gapless.Health) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(h.Timeout.Std(), probeTimeout))
 	defer cancel()
 	var d net.Dialer
 	c, err := d.DialContext(ctx, i.network, i.dial)
+	i.dialed(now(), err)
 	if err != nil {
 		return err
 	}

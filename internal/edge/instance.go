@@ -25,7 +25,9 @@ type instance struct {
 	leaving  atomic.Bool // draining, or no longer in the table: takes no new request
 
 	unhealthy atomic.Bool  // by the probes
-	refused   atomic.Int64 // edge clock of the last refused connection
+	refused   atomic.Int64 // edge clock of the last failed connection
+	refusals  atomic.Int64 // connections refused in a row
+	refuses   atomic.Int64 // edge clock of the first of them
 	probe     gapless.Health
 	stopProbe func()
 
@@ -58,8 +60,8 @@ func (i *instance) acquire() bool {
 	return true
 }
 
-// done ends what acquire began.
-func (i *instance) done() { i.inFlight.Add(-1) }
+// done ends what acquire began, and returns what is left in flight.
+func (i *instance) done() (left int64) { return i.inFlight.Add(-1) }
 
 // leave takes the instance out of the pick and lets its long-lived streams
 // end within d. Calling it again changes nothing.
@@ -210,10 +212,28 @@ func (i *instance) remove(s *stream) {
 	i.mu.Unlock()
 }
 
-func (i *instance) report() gapless.InstanceTraffic {
-	return gapless.InstanceTraffic{
+// dialed takes in how a connection to the instance went.
+func (i *instance) dialed(now int64, err error) {
+	switch {
+	case err == nil:
+		if i.refusals.Load() != 0 {
+			i.refusals.Store(0)
+		}
+	case refusedConnection(err):
+		if i.refusals.Add(1) == 1 {
+			i.refuses.Store(now)
+		}
+	}
+}
+
+func (i *instance) report(now int64) gapless.InstanceTraffic {
+	t := gapless.InstanceTraffic{
 		App: i.app, Instance: i.id,
 		InFlight: int(i.inFlight.Load()), Upgraded: int(i.upgraded.Load()),
 		Healthy: !i.unhealthy.Load(), Requests: i.requests.Load(),
 	}
+	if t.Refused = int(i.refusals.Load()); t.Refused > 0 {
+		t.RefusedFor = gapless.Duration(max(0, now-i.refuses.Load()))
+	}
+	return t
 }

@@ -29,10 +29,14 @@ var (
 
 func (i *instance) label() string { return i.app + " " + i.target.release + " (" + i.id + ")" }
 
+// refusedConnection reports whether nobody listens there.
+func refusedConnection(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
+}
+
 func refusedBy(i *instance, err error) own {
 	why := "cannot be reached"
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+	if refusedConnection(err) {
 		why = "refused the connection"
 	}
 	return own{status: 502, code: "refused", text: "instance " + i.label() + " " + why, retry: true}

@@ -33,7 +33,11 @@ func (x *exchange) relay(i *instance, u *upstream, buf *buffer, n int) outcome {
 	}
 	x.status = x.resp.Status
 	x.chosen.traffic.answered(x.status, time.Duration(x.edge.now()-x.started)-x.held)
-	x.book(x.status >= 500)
+	if x.status >= 500 {
+		x.book(kind5xx, i)
+	} else {
+		x.book("", i)
+	}
 	x.watch.writeDue.Store(x.edge.now() + int64(x.edge.cfg.WriteTimeout))
 	err := x.client.head(x, a, first)
 	x.watch.writeDue.Store(0)
@@ -157,6 +161,8 @@ func (x *exchange) ended(i *instance, u *upstream, err error, events *events) (o
 	switch {
 	case x.watch.gone.Load():
 		return aborted, true
+	case x.faulty() && x.pump.bad.Load() != errSlowBody: // who is slow may still listen
+		return faulted, true
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if events != nil && events.ending.Load() {
 			return x.endEvents(u), true
@@ -170,6 +176,9 @@ func (x *exchange) ended(i *instance, u *upstream, err error, events *events) (o
 			}
 		}
 		return answered, true
+	}
+	if x.faulty() {
+		return faulted, true
 	}
 	x.failure = resetBy(i)
 	return truncated, true
@@ -188,6 +197,9 @@ func (x *exchange) splice(i *instance, u *upstream) (outcome, bool) {
 		x.left -= n
 		if err == nil && n == step {
 			continue
+		}
+		if x.faulty() && x.pump.bad.Load() != errSlowBody {
+			return faulted, true
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) && !x.watch.gone.Load() {
 			u.SetReadDeadline(time.Time{})

@@ -42,7 +42,7 @@ type share struct {
 	weight    float64
 	upTo      float64 // the coin's values below this, and above the share before, are this one's
 	traffic   *traffic
-	tally     *tally // nil: no evidence
+	arm       *arm // nil: no evidence
 	instances []*instance
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"gapless/internal/edge/h1"
 )
 
 // run takes the request to an instance and the answer back. Afterwards
@@ -44,14 +46,21 @@ func (x *exchange) run(ctx context.Context) {
 		}
 		if retries > 0 || i.release != x.chosen.release {
 			x.again()
-			x.failedTry = x.failedTry || i.release != x.chosen.release
+			if i.release != x.chosen.release {
+				x.fail(kindUnready, nil)
+			}
 		}
+		x.last = i
 		o := x.try(ctx, i, fresh)
 		x.watch.upstream.Store(nil)
 		x.watch.answerDue.Store(0)
 		x.watch.waiting.Store(0)
-		i.done()
+		if i.done() == 0 && i.leaving.Load() {
+			e.news(i.app) // somebody waits for this
+		}
+		var bad *h1.Refusal
 		if x.pump != nil {
+			bad = x.pump.bad.Load()
 			x.settle(o)
 		}
 		switch o {
@@ -59,11 +68,14 @@ func (x *exchange) run(ctx context.Context) {
 			return
 		case truncated:
 			x.chosen.traffic.failed.Add(1)
-			x.book(true)
+			x.book(kindCut, i)
 			x.close, x.cut = true, true
 			return
 		case aborted:
 			x.abort()
+			return
+		case faulted:
+			x.fault(bad)
 			return
 		case broken:
 			x.giveUp()
@@ -84,7 +96,7 @@ func (x *exchange) run(ctx context.Context) {
 				return
 			}
 		}
-		x.failedTry = true
+		x.fail(x.failure.code, i)
 		x.avoid(i)
 	}
 }
@@ -96,7 +108,7 @@ func (x *exchange) follow(st *state) *route {
 		return nil
 	}
 	// The request stays booked where its coin fell, also if that is gone.
-	chosen := &share{release: x.chosen.release, traffic: x.chosen.traffic, tally: x.chosen.tally}
+	chosen := &share{release: x.chosen.release, traffic: x.chosen.traffic, arm: x.chosen.arm}
 	if s := r.share(x.chosen.release); s != nil && s.traffic == x.chosen.traffic {
 		chosen.weight, chosen.upTo, chosen.instances = s.weight, s.upTo, s.instances
 	}
@@ -161,7 +173,7 @@ func (x *exchange) giveUp() {
 		return
 	}
 	x.chosen.traffic.failed.Add(1)
-	x.book(true)
+	x.book(x.failure.code, x.last)
 	x.unanswered(x.failure)
 }
 
@@ -172,6 +184,18 @@ func (x *exchange) abort() {
 	if x.status == 0 {
 		x.chosen.traffic.status[0].Add(1)
 	}
+}
+
+// fault answers a request that turned out to be malformed, too large or too
+// slow after an instance had the begin of it. That is nobody's failure either.
+func (x *exchange) fault(bad *h1.Refusal) {
+	x.close = true
+	x.chosen.traffic.aborted.Add(1)
+	if x.status != 0 { // the answer had begun: the client must see that there is no end
+		x.cut = true
+		return
+	}
+	x.unanswered(badRequest(bad))
 }
 
 // unanswered books that no instance answered, and says o.

@@ -49,7 +49,7 @@ func (x *exchange) switchOver(i *instance, u *upstream, buf *buffer, n int) outc
 	c := x.client.(*conn)
 	x.close, x.status = true, x.resp.Status
 	x.chosen.traffic.answered(x.status, time.Duration(x.edge.now()-x.started)-x.held)
-	x.book(false)
+	x.book("", i)
 	x.watch.upstream.Store(nil)
 
 	t := &tunnel{

@@ -37,6 +37,24 @@ func (d *decision) watch() {
 		}
 		return
 	}
+	if d.deaf() {
+		d.failed(d.s.Rollout.To+" refuses connections at every instance", "does it close its listener, or listen on another address than at its start?")
+	}
+}
+
+// deaf reports whether every ready web instance of the candidate refuses
+// connections, so that nothing that it is given arrives.
+func (d *decision) deaf() bool {
+	n := 0
+	for _, m := range d.s.of(Candidate, gapless.WebProcess) {
+		if m.Warm || d.seen(m).State != gapless.Ready {
+			continue
+		}
+		if n++; !d.obs.Served.Refusing[m.ID] {
+			return false
+		}
+	}
+	return n > 0
 }
 
 // rewarm starts another instance where one of the kept set died or is sick.

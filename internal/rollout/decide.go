@@ -283,6 +283,7 @@ func (d *decision) start() {
 	for i := range d.s.Members {
 		m := &d.s.Members[i]
 		if _, known := d.obs.Instances[m.ID]; !known && m.Role != Leaving && !d.alone(m) {
+			m.Seen = false // it may run before it is visible, also where it had run before
 			d.act(Action{Kind: ActStart, Instance: gapless.Instance{
 				ID: m.ID, App: d.s.App, Release: m.Release, Process: m.Process, Slot: m.Slot}})
 		}

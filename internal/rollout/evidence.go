@@ -41,7 +41,7 @@ func (d *decision) weigh() {
 
 // credible leaves out what cannot have been counted.
 func credible(all []gapless.Tally) []gapless.Tally {
-	bad := func(t gapless.Tally) bool { return t.Validate() != nil || t.Bad > t.Requests }
+	bad := func(t gapless.Tally) bool { return t.Validate() != nil }
 	if !slices.ContainsFunc(all, bad) {
 		return all
 	}

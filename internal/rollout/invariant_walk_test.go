@@ -57,6 +57,7 @@ func (w *world) readBack(was, is State) {
 		switch {
 		case table == nil:
 			w.violate("step %d is over, and edge %d serves nothing", r.Cursor, i)
+			return
 		case table.Share(r.To) != w.tables[0].Share(r.To) || r.To != was.Stable && table.Share(r.To) == 0:
 			w.violate("step %d is over, and edge %d serves %s", r.Cursor, i, describe(table))
 		}

@@ -40,6 +40,7 @@ type Served struct {
 	InFlight  map[string]int    // per instance, summed over generations, read after Route was served
 	Unhealthy map[string]bool   // by the edge's probes
 	Given     map[string]uint64 // per instance, summed over generations: requests it was given so far
+	Refusing  map[string]bool   // every connection is refused, for a while now
 	FellBack  bool              // nobody renewed the lease: the edge went back to stable by itself
 }
 
@@ -49,6 +50,19 @@ type Evidence interface {
 	// Since returns what was counted after cursor, and the cursor to go on from.
 	// A nil cursor asks for the present one only.
 	Since(ctx context.Context, app string, cursor Cursor) ([]gapless.Tally, Cursor, error)
+}
+
+// Acknowledger is Evidence that keeps what it counted until it is told that
+// the cursor up to which it was taken in is saved. A nil cursor says that
+// nobody wants to know. It does not block.
+type Acknowledger interface {
+	Acknowledge(app string, saved Cursor)
+}
+
+// Leaser is a Router that goes back by itself when nobody judges a leased
+// route. It is told after every round in which somebody did; it does not block.
+type Leaser interface {
+	Renew(app string)
 }
 
 // Source is where outside metrics come from. It is what a router without
@@ -61,10 +75,6 @@ type Source interface {
 	// Ping says whether the source can be asked at all.
 	Ping(ctx context.Context) error
 }
-
-// Cursor marks a place in cumulative counts: requests and bad answers by
-// whatever the router counts them by. Counters that are new begin at 0.
-type Cursor map[string][2]uint64
 
 // Hooks runs commands of a plan. A hook is known by its key, so that it is
 // never run twice without being asked to.

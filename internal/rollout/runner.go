@@ -13,7 +13,7 @@ import (
 // How often a runner looks while nothing wakes it.
 const (
 	tickIdle  = time.Second
-	tickBusy  = 25 * time.Millisecond // bad answers are seen well within 50 ms
+	tickBusy  = 100 * time.Millisecond // news of bad answers wakes it
 	tickDrain = 10 * time.Millisecond
 )
 
@@ -144,6 +144,7 @@ func (r *Runner) round(ctx context.Context) time.Duration {
 		r.stuck = err != nil
 	}
 	r.state = next
+	r.judged(obs.Blind)
 	for _, a := range actions {
 		failpoint(a.Kind, beforeEffect)
 		r.perform(ctx, a)
@@ -151,6 +152,17 @@ func (r *Runner) round(ctx context.Context) time.Duration {
 		r.acted = append(r.acted, a.Kind)
 	}
 	return pace(next, obs.Served.Known, len(actions) > 0)
+}
+
+// judged tells the router that this round decided, and up to where its
+// evidence is saved.
+func (r *Runner) judged(blind bool) {
+	if l, ok := r.Router.(Leaser); ok && !blind {
+		l.Renew(r.App)
+	}
+	if a, ok := r.Evidence.(Acknowledger); ok && !r.stuck {
+		a.Acknowledge(r.App, r.state.Cursor)
+	}
 }
 
 func pace(s State, known, acted bool) time.Duration {

@@ -176,8 +176,9 @@ func TestProofAfterPromote(t *testing.T) {
 		}
 		return s.step(gapless.StepPromote)(st)
 	})
-	e := s.edges[0]
-	e.counts[arm{"v2", 0.1}] = [2]uint64{500, 500}
+	for range 500 {
+		s.edges[0].add("v2", 0.1, "5xx")
+	}
 	s.rest("v2", gapless.Promoted, "")
 }
 

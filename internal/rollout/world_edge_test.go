@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gapless"
@@ -14,14 +15,12 @@ type edge struct {
 	table  *gapless.Route
 	at     uint64
 	queue  []delivery
-	counts map[arm][2]uint64 // cumulative
-	saidAt uint64            // of its last report
+	saidAt uint64 // of its last report
 	said   *gapless.Route
-	told   map[arm][2]uint64    // as reported last
+	counters
 	totals map[string][2]uint64 // per release, whatever the weights
-	sorted []arm
-	heard  time.Time // the engine's last look: it renews the lease
-	fell   bool      // nobody renewed it: the fallback is served
+	heard  time.Time            // when the lease was renewed last
+	fell   bool                 // nobody renewed it: the fallback is served
 	flight map[string]int
 	long   map[string]time.Time // a request is in flight at least so long
 	dark   time.Time
@@ -36,7 +35,7 @@ type delivery struct {
 
 func (w *world) newEdge(table *gapless.Route, at uint64) *edge {
 	w.gen++
-	e := &edge{gen: w.gen, table: table, at: at, heard: w.now, counts: map[arm][2]uint64{}, totals: map[string][2]uint64{}, flight: map[string]int{}, long: map[string]time.Time{}}
+	e := &edge{gen: w.gen, table: table, at: at, heard: w.now, counters: counters{start: fmt.Sprintf("e%d", w.gen)}, totals: map[string][2]uint64{}, flight: map[string]int{}, long: map[string]time.Time{}}
 	w.edges = append(w.edges, e)
 	return e
 }
@@ -97,8 +96,10 @@ func describe(r *gapless.Route) string {
 func (w *world) deliver() {
 	for _, e := range w.edges {
 		for len(e.queue) > 0 && !e.queue[0].due.After(w.now) {
+			if next := e.queue[0].table; !sameLease(e.table, next) { // a new decision
+				e.fell, e.heard = false, w.now
+			}
 			e.table, e.at = e.queue[0].table, e.queue[0].at
-			e.fell, e.heard = false, w.now
 			e.queue = e.queue[1:]
 		}
 	}
@@ -108,6 +109,22 @@ func (w *world) deliver() {
 			p.out = time.Time{}
 		case p.out.IsZero():
 			p.out = w.now
+		}
+	}
+}
+
+// sameLease reports whether a lease goes on with the next table.
+func sameLease(was, is *gapless.Route) bool {
+	return was != nil && is != nil && was.Lease > 0 && is.Lease > 0 &&
+		slices.Equal(was.Weights, is.Weights) && slices.Equal(was.Fallback, is.Fallback)
+}
+
+// Renew implements Leaser.
+func (w *world) Renew(string) {
+	w.die()
+	for _, e := range w.edges {
+		if !e.dark.After(w.now) {
+			e.heard = w.now
 		}
 	}
 }
@@ -125,7 +142,7 @@ func (w *world) Observed(context.Context, string) (Served, error) {
 	for _, e := range w.edges {
 		w.tables = append(w.tables, e.table)
 		if !e.dark.After(w.now) {
-			e.heard, s.FellBack = w.now, s.FellBack || e.fell
+			s.FellBack = s.FellBack || e.fell
 		}
 		if !w.chance(w.faults.backward) { // else an old report comes late
 			e.saidAt, e.said = e.at, e.table
@@ -180,8 +197,13 @@ func (w *world) serve(e *edge) {
 	}
 }
 
+// storedLate is how far what is stored of a lease may lag behind what holds.
+const storedLate = LeaseTime/4 + time.Second
+
 // generations lets edges come and go. A new one serves what the newest one
-// acknowledged and is given every table that this one is still to get.
+// stored: the table, its fallback if that is what it served, and a little less
+// than what was left of the lease. It is given every table that the newest one
+// is still to get.
 func (w *world) generations() {
 	for i, e := range w.edges {
 		if !e.exit.IsZero() && e.exit.Before(w.now) {
@@ -196,6 +218,7 @@ func (w *world) generations() {
 	last := w.edges[len(w.edges)-1]
 	next := w.newEdge(last.table, last.at)
 	next.queue = append(next.queue, last.queue...)
+	next.fell, next.heard = last.fell, last.heard.Add(-w.between(0, storedLate))
 	w.log("edge %d takes over", next.gen)
 	last.exit = w.now
 	if w.chance(0.5) { // not killed: it drains

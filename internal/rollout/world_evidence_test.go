@@ -3,8 +3,8 @@ package rollout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,10 +12,49 @@ import (
 	"gapless"
 )
 
-// arm is one counter of an edge: what the coin gave to a release at a weight.
-type arm struct {
-	release string
-	weight  float64
+// counters are the evidence of an edge: numbered, reported and freed as the real
+// ones are, keyed by what matters to the judge.
+type counters struct {
+	start string
+	seq   uint64
+	last  uint64 // number given
+	cells []counted
+	acked uint64
+	told  gapless.EdgeReport // the last report
+	older gapless.EdgeReport // the one before it
+}
+
+type counted struct {
+	gapless.Counter
+	at uint64 // report that had it as it is now first; 0: none yet
+}
+
+// add counts one request.
+func (c *counters) add(release string, weight float64, kind string) {
+	k := slices.IndexFunc(c.cells, func(x counted) bool { return x.Release == release && x.Weight == weight && x.Kind == kind })
+	if k < 0 {
+		c.last++
+		k = len(c.cells)
+		c.cells = append(c.cells, counted{Counter: gapless.Counter{Number: c.last, App: simApp, Release: release, Weight: weight, Kind: kind}})
+	}
+	x := &c.cells[k]
+	x.Requests, x.at = x.Requests+1, 0
+	if kind != "" {
+		x.Bad++
+	}
+}
+
+// report makes a report; weight is the candidate's present share.
+func (c *counters) report(weight float64) {
+	c.seq++
+	c.older, c.told = c.told, gapless.EdgeReport{Start: c.start, Seq: c.seq}
+	c.cells = slices.DeleteFunc(c.cells, func(x counted) bool { return x.at > 0 && x.at <= c.acked && x.Weight != weight })
+	for i := range c.cells {
+		if x := &c.cells[i]; x.at == 0 {
+			x.at = c.seq
+		}
+		c.told.Counters = append(c.told.Counters, c.cells[i].Counter)
+	}
 }
 
 // toss lets requests come in at an edge, each given to a release by an
@@ -25,13 +64,7 @@ func (w *world) toss(e *edge) {
 		w.tossAlone(e)
 		return
 	}
-	weights, other := e.weights(), e.table.Weights[1].Release
-	share := 0.0
-	for _, x := range weights {
-		if x.Release == other {
-			share = x.Share
-		}
-	}
+	other, share := e.table.Weights[1].Release, e.share()
 	ready := map[string]bool{}
 	for _, t := range e.table.Targets {
 		ready[t.Release] = ready[t.Release] || !t.Draining
@@ -48,12 +81,12 @@ func (w *world) toss(e *edge) {
 		if !ready[answers] {
 			continue // held
 		}
-		bad := uint64(0)
+		kind, bad := "", uint64(0)
 		if w.rng.Float64() < w.badRate(answers) {
-			bad = 1
+			kind, bad = "5xx", 1
 		}
-		c, sum := e.counts[arm{chosen, share}], e.totals[chosen]
-		e.counts[arm{chosen, share}] = [2]uint64{c[0] + 1, c[1] + bad}
+		e.add(chosen, share, kind)
+		sum := e.totals[chosen]
 		e.totals[chosen] = [2]uint64{sum[0] + 1, sum[1] + bad}
 	}
 }
@@ -93,13 +126,22 @@ func (w *world) record(release string) (all gapless.Arm) {
 	return all
 }
 
-// weights is what an edge tosses by: its table's, or the fallback when its
-// lease ran out.
-func (e *edge) weights() []gapless.Weight {
-	if e.fell {
-		return e.table.Fallback
+// share is the candidate's share that an edge tosses by: its table's, or that
+// of the fallback when its lease ran out.
+func (e *edge) share() float64 {
+	if e.table == nil || len(e.table.Weights) != 2 {
+		return 0
 	}
-	return e.table.Weights
+	weights := e.table.Weights
+	if e.fell {
+		weights = e.table.Fallback
+	}
+	for _, x := range weights {
+		if x.Release == e.table.Weights[1].Release {
+			return x.Share
+		}
+	}
+	return 0
 }
 
 // total marks the entries of a cursor that add up all that was told along it.
@@ -113,36 +155,29 @@ func (w *world) Since(_ context.Context, _ string, cursor Cursor) ([]gapless.Tal
 		w.blind = true
 		return nil, nil, errors.New("no edge answers")
 	}
-	next := make(Cursor, len(cursor)+4)
-	for k, v := range cursor {
-		next[k] = v
-	}
-	var out []gapless.Tally
+	var reports []gapless.EdgeReport
+	whole := true
 	for _, e := range w.edges {
 		if e.dark.After(w.now) || w.chance(w.faults.late) {
+			whole = false
 			continue
 		}
-		if !w.chance(w.faults.stale) || e.told == nil {
-			e.told = make(map[arm][2]uint64, len(e.counts))
-			for k, v := range e.counts {
-				e.told[k] = v
-			}
+		if !w.chance(w.faults.stale) || e.seq == 0 {
+			e.report(e.share())
 		}
-		for _, k := range e.keys() {
-			v := e.told[k]
-			key := fmt.Sprintf("%d/%s/%v", e.gen, k.release, k.weight)
-			seen := next[key]
-			if v[0] < seen[0] || v[1] < seen[1] {
-				continue // an old report: counters never fall
-			}
-			next[key] = v
-			if cursor == nil || v[0] == seen[0] {
-				continue
-			}
-			out = append(out, gapless.Tally{Release: k.release, Weight: k.weight, Requests: v[0] - seen[0], Bad: v[1] - seen[1]})
-			sum := next[total+k.release+"/"+strconv.FormatFloat(k.weight, 'g', -1, 64)]
-			next[total+k.release+"/"+strconv.FormatFloat(k.weight, 'g', -1, 64)] = [2]uint64{sum[0] + v[0] - seen[0], sum[1] + v[1] - seen[1]}
+		reports = append(reports, e.told)
+		if w.chance(w.faults.stale) { // an old one comes once more
+			reports = append(reports, e.older)
 		}
+	}
+	if cursor == nil && !whole {
+		w.blind = true
+		return nil, nil, errors.New("not every edge answers")
+	}
+	out, next := Fold(simApp, cursor, reports)
+	for _, t := range out {
+		key := total + t.Release + "/" + strconv.FormatFloat(t.Weight, 'g', -1, 64)
+		next[key] = [2]uint64{next[key][0] + t.Requests, next[key][1] + t.Bad}
 	}
 	if w.chance(w.faults.absurd) {
 		r := w.runner.state.Rollout
@@ -154,18 +189,18 @@ func (w *world) Since(_ context.Context, _ string, cursor Cursor) ([]gapless.Tal
 	return out, next, nil
 }
 
-// keys are the counters of an edge in an order that a seed repeats.
-func (e *edge) keys() []arm {
-	for k := range e.told {
-		at := 0
-		for at < len(e.sorted) && (e.sorted[at].release < k.release || e.sorted[at].release == k.release && e.sorted[at].weight < k.weight) {
-			at++
-		}
-		if at == len(e.sorted) || e.sorted[at] != k {
-			e.sorted = append(e.sorted[:at:at], append([]arm{k}, e.sorted[at:]...)...)
+// Acknowledge implements Acknowledger.
+func (w *world) Acknowledge(_ string, saved Cursor) {
+	w.die()
+	for _, e := range w.edges {
+		switch {
+		case e.dark.After(w.now):
+		case saved == nil:
+			e.acked = e.seq
+		default:
+			e.acked = max(e.acked, saved.Seq(e.start))
 		}
 	}
-	return e.sorted
 }
 
 // hooks are the commands of plans: what is known of them dies with the engine.

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +24,8 @@ type machine struct {
 	dead   bool    // the engine is: all of its goroutines end at their next call
 	procs  []*proc
 	route  *gapless.Route
-	counts map[string][2]uint64 // per release and weight, cumulative
+	counts []gapless.Counter // cumulative
+	seq    uint64            // of the edge's reports
 	tossed time.Time
 	hooks  map[string]time.Time // of the present engine: when they end
 	ran    map[string]int
@@ -195,13 +195,22 @@ func (m *machine) toss() {
 		if m.rng.Float64() < w.Share {
 			release = w.Release
 		}
-		key := release + "/" + strconv.FormatFloat(w.Share, 'g', -1, 64)
-		c := m.counts[key]
-		c[0]++
-		if m.sloppy[release] && m.rng.IntN(2) == 0 {
-			c[1]++
+		bad := m.sloppy[release] && m.rng.IntN(2) == 0
+		k := slices.IndexFunc(m.counts, func(c gapless.Counter) bool {
+			return c.Release == release && c.Weight == w.Share && (c.Kind != "") == bad
+		})
+		if k < 0 {
+			k = len(m.counts)
+			c := gapless.Counter{Number: uint64(k + 1), App: app, Release: release, Weight: w.Share}
+			if bad {
+				c.Kind = "5xx"
+			}
+			m.counts = append(slices.Clone(m.counts), c)
 		}
-		m.counts[key] = c
+		m.counts[k].Requests++
+		if bad {
+			m.counts[k].Bad++
+		}
 	}
 }
 
@@ -209,23 +218,8 @@ func (m *machine) toss() {
 func (m *machine) Since(_ context.Context, _ string, cursor rollout.Cursor) ([]gapless.Tally, rollout.Cursor, error) {
 	defer m.enter()()
 	m.toss()
-	next, keys := rollout.Cursor{}, []string{}
-	for key, now := range m.counts {
-		next[key] = now
-		keys = append(keys, key)
-	}
-	if cursor == nil {
-		return nil, next, nil
-	}
-	slices.Sort(keys)
-	var out []gapless.Tally
-	for _, key := range keys {
-		release, text, _ := strings.Cut(key, "/")
-		weight, _ := strconv.ParseFloat(text, 64)
-		if now, seen := next[key], cursor[key]; now != seen {
-			out = append(out, gapless.Tally{Release: release, Weight: weight, Requests: now[0] - seen[0], Bad: now[1] - seen[1]})
-		}
-	}
+	m.seq++
+	out, next := rollout.Fold(app, cursor, []gapless.EdgeReport{{Start: "edge", Seq: m.seq, Counters: m.counts}})
 	return out, next, nil
 }
 

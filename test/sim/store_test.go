@@ -276,7 +276,7 @@ func play(t *testing.T, seed uint64, dir string) (died, torn int) {
 	rng := rand.New(rand.NewPCG(seed, 3))
 	s := &schedule{t: t, rng: rng, dir: dir, releases: map[string]*gapless.Release{}, m: &machine{
 		rng: rand.New(rand.NewPCG(seed, 4)), dies: 0.04 * rng.Float64(), tossed: time.Now(),
-		counts: map[string][2]uint64{}, ran: map[string]int{}, sloppy: map[string]bool{}, frail: map[string]bool{},
+		ran: map[string]int{}, sloppy: map[string]bool{}, frail: map[string]bool{},
 	}}
 	defer func() { // a bubble ends only when all in it does
 		if s.cancel != nil {

@@ -1,0 +1,66 @@
+package edge
+
+import "gapless"
+
+// arm is the part of a counter's key that a coin decides. Only routes that
+// share traffic between two releases have arms, and only requests that a coin
+// sent somewhere are evidence.
+type arm struct {
+	app, release string
+	version      uint64  // of the table that brought the route
+	weight       float64 // the candidate's share
+}
+
+// Kinds of bad answers, beside the codes of own answers.
+const (
+	kind5xx     = "5xx"
+	kindCut     = "cut"     // the answer broke off after its head
+	kindUnready = "unready" // the release had no instance to give it to
+)
+
+// candidateWeight is the share of the release that is not stable; false where
+// a route has no coin between two releases.
+func candidateWeight(spec gapless.Route) (float64, bool) {
+	if len(spec.Weights) != 2 {
+		return 0, false
+	}
+	for _, w := range spec.Weights {
+		if w.Release != spec.Stable {
+			return w.Share, w.Share > 0
+		}
+	}
+	return 0, false
+}
+
+// fail remembers the first failure of this request with an instance of the
+// release that the coin chose. It counts although another one may answer.
+func (x *exchange) fail(kind string, i *instance) {
+	if x.failed == "" {
+		x.failed, x.failedBy = kind, i
+	}
+}
+
+// book counts this request once for the release that the coin chose, as soon
+// as it is known how it went. A failure that shows only after the head of the
+// answer is added to it.
+func (x *exchange) book(kind string, i *instance) {
+	a := x.chosen.arm
+	if a == nil {
+		return
+	}
+	if x.failed != "" && !x.booked {
+		kind, i = x.failed, x.failedBy
+	}
+	if x.booked && (kind == "" || x.bookedBad) {
+		return
+	}
+	k := CounterKey{App: a.app, Release: a.release, Version: a.version, Weight: a.weight, Kind: kind}
+	if i != nil {
+		k.Instance = i.id
+	}
+	x.edge.counters.Add(k, x.booked)
+	x.booked, x.bookedBad = true, kind != ""
+	if kind != "" {
+		x.edge.news(a.app)
+	}
+}
