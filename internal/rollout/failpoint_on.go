@@ -5,17 +5,17 @@ package rollout
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
-// failpoint kills this process with SIGKILL where the file that
-// GAPLESS_FAILPOINT names says so: "<kind> <point> <n>", at the n-th time. The
-// file counts down and is gone when it has come true, so that the next process
-// lives.
+// failpoint kills this process with SIGKILL where the file "failpoint" in
+// GAPLESS_HOME says so: "<kind> <point> <n>", at the n-th time. The file counts
+// down and is gone when it has come true, so that the next process lives.
 func failpoint(kind ActionKind, at point) {
-	path := os.Getenv("GAPLESS_FAILPOINT")
+	path := filepath.Join(os.Getenv("GAPLESS_HOME"), "failpoint")
 	data, err := os.ReadFile(path)
-	if path == "" || err != nil {
+	if err != nil {
 		return
 	}
 	var wantKind, wantPoint string

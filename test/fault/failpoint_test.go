@@ -49,8 +49,7 @@ func places() (chosen []place) {
 func TestFailpoints(t *testing.T) {
 	t.Parallel()
 	r := rig.New(t, "failpoints")
-	file := filepath.Join(filepath.Dir(r.Home), "failpoint")
-	r.Env = append(r.Env, "GAPLESS_FAILPOINT="+file)
+	file := filepath.Join(r.Home, "failpoint")
 	serve(t, r, 1, probe)
 	run := r.Load(load.Mix{KeepAlive: 30, Fresh: 20, Slow: 2})
 	settle()
