@@ -46,6 +46,9 @@ Exit codes: 0, with --detailed-exitcode 10 if a deploy would change something.`,
 			if err != nil {
 				return err
 			}
+			if err := c.refuseSecrets(cmd.Context(), client, app.Name, &f); err != nil {
+				return err
+			}
 			plan, err := client.Plan(cmd.Context(), api.DeployRequest{Kind: "deploy", App: *app, Env: env})
 			if err != nil {
 				return err

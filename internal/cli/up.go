@@ -136,6 +136,9 @@ func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlag
 	if err != nil {
 		return err
 	}
+	if err := c.refuseSecrets(ctx, client, app.Name, f); err != nil {
+		return err
+	}
 	if kind == "up" {
 		if done, err := c.cameBack(ctx, client, app, w); done {
 			return err

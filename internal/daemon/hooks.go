@@ -45,7 +45,7 @@ func (h *hooks) Start(_ context.Context, key string, rel *gapless.Release, comma
 	if _, known := h.State(key); known {
 		return nil
 	}
-	env, err := readEnvironment(rel)
+	env, err := h.d.vault.environment(rel)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func run(ctx context.Context, rel *gapless.Release, env environment, command str
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
-	last := lastLines(out.String(), 1)[0]
+	last := lastLines(env.veil(rel, out.String()), 1)[0]
 	if err != nil && last == "" {
 		last = err.Error()
 	}
