@@ -166,10 +166,16 @@ func (c *command) client() (*api.Client, error) {
 // here is the app that was started from the directory the person stands in;
 // nil if there is none, or more than one.
 func (c *command) here(ctx context.Context, client *api.Client) (*api.AppStatus, error) {
-	dir, err := os.Getwd()
+	dir, err := standing()
 	if err != nil {
 		return nil, err
 	}
+	return c.startedFrom(ctx, client, dir, "")
+}
+
+// startedFrom is the app of that name, if one is given, that was started from
+// dir; nil if there is none, or more than one.
+func (c *command) startedFrom(ctx context.Context, client *api.Client, dir, name string) (*api.AppStatus, error) {
 	st, err := client.Status(ctx)
 	if api.NoDaemon(err) {
 		return nil, nil
@@ -179,7 +185,7 @@ func (c *command) here(ctx context.Context, client *api.Client) (*api.AppStatus,
 	}
 	var found *api.AppStatus
 	for i := range st.Apps {
-		if st.Apps[i].Source == dir {
+		if st.Apps[i].Source == dir && (name == "" || st.Apps[i].Name == name) {
 			if found != nil {
 				return nil, nil
 			}
@@ -212,7 +218,7 @@ func (c *command) appName(ctx context.Context, client *api.Client, args []string
 	if a != nil {
 		return a.Name, nil
 	}
-	dir, err := os.Getwd()
+	dir, err := standing()
 	if err != nil {
 		return "", err
 	}

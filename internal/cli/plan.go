@@ -38,7 +38,7 @@ Exit codes: 0, with --detailed-exitcode 10 if a deploy would change something.`,
 			if err != nil {
 				return err
 			}
-			earlier, err := c.earlier(cmd.Context(), "plan", &f)
+			earlier, err := c.earlier(cmd.Context(), "plan", &f, args, cmd.ArgsLenAtDash() >= 0)
 			if err != nil {
 				return err
 			}

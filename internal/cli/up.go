@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,7 +41,7 @@ func (f *appFlags) add(cmd *cobra.Command) {
 // load reads the app and its environment. exact says that args follow a "--".
 // earlier are the flags of the last time, nil if there are none.
 func (f *appFlags) load(args []string, exact bool, earlier *gapless.Flags) (*gapless.App, map[string]string, error) {
-	dir, err := os.Getwd()
+	dir, err := standing()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -120,7 +121,7 @@ func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlag
 	if err := w.check(); err != nil {
 		return err
 	}
-	earlier, err := c.earlier(ctx, kind, f)
+	earlier, err := c.earlier(ctx, kind, f, args, cmd.ArgsLenAtDash() >= 0)
 	if err != nil {
 		return err
 	}
@@ -153,18 +154,32 @@ func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlag
 	return c.watch(ctx, client, r, w)
 }
 
-// earlier are the flags that the app of this directory was last started with.
-func (c *command) earlier(ctx context.Context, kind string, f *appFlags) (*gapless.Flags, error) {
+// earlier are the flags that the app of this directory, or of the one that
+// args name, was last started with.
+func (c *command) earlier(ctx context.Context, kind string, f *appFlags, args []string, exact bool) (*gapless.Flags, error) {
 	home, err := daemon.DefaultHome()
 	if err != nil || f.forget || !home.Exists() {
 		return nil, err
+	}
+	dir, err := standing()
+	if err != nil {
+		return nil, err
+	}
+	if !exact && len(args) == 1 { // gapless up ./shop
+		named := args[0]
+		if !filepath.IsAbs(named) {
+			named = filepath.Join(dir, named)
+		}
+		if info, err := os.Stat(named); err == nil && info.IsDir() {
+			dir = filepath.Clean(named)
+		}
 	}
 	client, err := c.ensure(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.here(ctx, client)
-	if err != nil || a == nil || a.Flags == nil || f.name != "" && f.name != a.Name {
+	a, err := c.startedFrom(ctx, client, dir, f.name)
+	if err != nil || a == nil {
 		return nil, err
 	}
 	return a.Flags, nil
