@@ -53,6 +53,9 @@ func write(part []*unit, name string, opt Options) File {
 		}
 		line(0, "# health: /healthz  # a path that says whether the app is well; without it, an accepted connection does")
 	}
+	if !first.http {
+		line(0, "run: false  # no web process: nothing here serves HTTP")
+	}
 	if start > 0 {
 		line(0, "start_timeout: %s  # an instance that is not ready by then is taken back; PM2 went on", start)
 		first.note("listen_timeout", Carried, "it is start_timeout: PM2 went on when it was over, here the release is taken back. Raise it if the app may start slowly")
