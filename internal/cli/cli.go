@@ -109,7 +109,7 @@ a request, and keeps the old version when the new one is broken.
 	root.AddCommand(c.up(), c.deploy(), c.status(), c.logs(), c.plan(), c.promote(), c.pause(), c.resume(), c.abort(), c.rollback(),
 		c.restart(), c.scale(), c.releases(), c.history(), c.show(), c.down(), c.backup(), c.restore(), c.install(), c.uninstall(), c.demo(), c.version())
 	root.AddCommand(c.upgrade())
-	root.AddCommand(c.secrets(), c.imports())
+	root.AddCommand(c.secrets(), c.init(), c.imports())
 	root.AddCommand(c.processes()...)
 	return root
 }

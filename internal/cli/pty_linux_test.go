@@ -34,6 +34,14 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(c.report(err))
 	}
+	if name := os.Getenv("GAPLESS_TEST_ASK"); name != "" {
+		c := &command{term: newTerm()}
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		value, err := c.askSecret(ctx, name)
+		stop()
+		c.term.sayf("%d bytes", len(value))
+		os.Exit(c.report(err))
+	}
 	os.Exit(m.Run())
 }
 
@@ -52,6 +60,12 @@ type terminal struct {
 
 // watchIn starts the watching command in a terminal of that size.
 func watchIn(t *testing.T, s *fake, width, height int, env ...string) *terminal {
+	t.Helper()
+	return inTerminal(t, width, height, append([]string{"GAPLESS_TEST_WATCH=" + s.serve(t), "GAPLESS_TEST_INTERRUPT=detach"}, env...)...)
+}
+
+// inTerminal starts the test binary as the command that env says.
+func inTerminal(t *testing.T, width, height int, env ...string) *terminal {
 	t.Helper()
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -72,7 +86,7 @@ func watchIn(t *testing.T, s *fake, width, height int, env ...string) *terminal 
 	x := &terminal{t: t, master: os.NewFile(uintptr(fd), "ptmx"), width: width, height: height, done: make(chan struct{})}
 	x.resize(width, height)
 	x.cmd = exec.Command(os.Args[0])
-	x.cmd.Env = append([]string{"GAPLESS_TEST_WATCH=" + s.serve(t), "GAPLESS_TEST_INTERRUPT=detach", "TERM=xterm-256color", "LANG=C.UTF-8"}, env...)
+	x.cmd.Env = append([]string{"TERM=xterm-256color", "LANG=C.UTF-8"}, env...)
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.cmd.Start(); err != nil {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	xterm "golang.org/x/term"
@@ -139,7 +141,6 @@ func (c *command) askSecret(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("ask for the value of %s: %w", name, err)
 	}
 	defer func() { _ = xterm.Restore(fd, before) }() // also after Ctrl-C
-	_, _ = fmt.Fprintf(c.term.err, "value of %s (it is not shown): ", name)
 	type answer struct {
 		value []byte
 		err   error
@@ -149,6 +150,13 @@ func (c *command) askSecret(ctx context.Context, name string) (string, error) {
 		value, err := xterm.ReadPassword(fd)
 		got <- answer{value, err}
 	}()
+	// It is asked for when the terminal hides what is typed, not before.
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if now, err := xterm.GetState(fd); err != nil || !reflect.DeepEqual(now, before) {
+			break
+		}
+	}
+	_, _ = fmt.Fprintf(c.term.err, "value of %s (it is not shown): ", name)
 	select {
 	case <-ctx.Done():
 		c.term.sayf("")

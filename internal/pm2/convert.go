@@ -169,8 +169,6 @@ func (u *unit) look(field string, opt Options) {
 	}
 }
 
-var number = regexp.MustCompile(`^[0-9]+$`)
-
 // environment takes in env and the chosen env_ block.
 func (u *unit) environment(opt Options) {
 	u.port = u.text("port")

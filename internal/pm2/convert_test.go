@@ -72,7 +72,14 @@ func TestEveryField(t *testing.T) {
 	if len(all) != 59 {
 		t.Fatalf("%d fields", len(all))
 	}
+	guide, err := os.ReadFile("../../docs/from-pm2.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, field := range all {
+		if !strings.Contains(string(guide), "`"+field+"`") && !strings.HasPrefix(field, "watch") && field != "ignore_watch" {
+			t.Errorf("docs/from-pm2.md does not say what becomes of %s", field)
+		}
 		if slices.Contains(carried, field) {
 			continue // see TestCarried: each is shown to arrive
 		}

@@ -108,9 +108,6 @@ func scalar(v any) (string, bool) {
 	return "", false
 }
 
-// is reports whether a field is true.
-func (a app) is(field string) bool { return a.text(field) == "true" }
-
 // words is a field that is a list, or text with quotes like a shell's.
 func (a app) words(field string) ([]string, bool) {
 	switch v := a[field].(type) {
