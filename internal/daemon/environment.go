@@ -91,7 +91,8 @@ func (d *Daemon) carryOver(last *gapless.Release, names []string, env map[string
 		if old == nil {
 			var err error
 			if old, err = d.vault.environment(last); err != nil {
-				return err
+				return gapless.Errorf(gapless.Unavailable, "take over what was given with --env the last time: %w", err).
+					WithHint("%s; to go on without: gapless deploy --forget, with all flags that are still meant", gapless.HintOf(err))
 			}
 		}
 		if value, ok := old[""][name]; ok {
