@@ -81,7 +81,11 @@ a file as it is. It is at most 64 KiB of text.`,
 				return c.term.json(map[string]string{"app": app, "name": name})
 			}
 			c.term.answerf("%s %s is a secret of %s", good.Render("✓"), name, app)
-			c.term.hintf("it takes effect with the next release: gapless deploy")
+			if st, err := client.Status(ctx); err == nil && len(only(st.Apps, app)) == 0 {
+				c.term.hintf("no app %s was started yet; it takes effect with its first release: gapless up", app)
+			} else {
+				c.term.hintf("it takes effect with the next release: gapless deploy")
+			}
 			return nil
 		},
 	}
