@@ -88,13 +88,14 @@ func (v Advice) File(app, run string) string {
 	fmt.Fprintf(&b, `# gapless.yaml: everything has a default, so every line here may go.
 # Reference: docs/configuration.md. See what a deploy would do: gapless plan
 #
-# Strategy %s: %s.
+# Strategy %s
+#   why:       %s
 #   instances: %s
 #   time:      %s
 #   risk:      %s
 
 app: %s
-`, v.Strategy, v.Why, v.Instances, v.Time, v.Risk, app)
+`, v.Strategy, hang(v.Why), hang(v.Instances), hang(v.Time), hang(v.Risk), app)
 	if run != "" {
 		fmt.Fprintf(&b, "run: %s\n", run)
 	} else {
@@ -119,6 +120,34 @@ drain: 30s                        # longest wait for requests in flight before a
 #   nightly: { run: node report.js, cron: "0 3 * * *" }
 `)
 	return b.String()
+}
+
+// comment is text as comment lines that begin with mark.
+func comment(mark, text string) string {
+	const width = 88
+	var b strings.Builder
+	col := 0
+	for _, word := range strings.Fields(text) {
+		switch {
+		case col == 0:
+			b.WriteString(mark + word)
+			col = len(mark)
+		case col+1+len(word) > width:
+			b.WriteString("\n" + mark + word)
+			col = len(mark)
+		default:
+			b.WriteString(" " + word)
+			col++
+		}
+		col += len(word)
+	}
+	return b.String()
+}
+
+// hang is text beside its label, aligned where it is longer than a line.
+func hang(text string) string {
+	const mark = "#              "
+	return strings.TrimPrefix(comment(mark, text), mark)
 }
 
 var starters = map[string]string{
