@@ -23,7 +23,8 @@ func (c *command) logs() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if req.Lines < 0 {
-				return gapless.Errorf(gapless.Invalid, "--lines %d is negative", req.Lines)
+				return gapless.Errorf(gapless.Invalid, "--lines %d is negative", req.Lines).
+					WithHint("write how many of the last lines to show, as in --lines 200; 0 with -f shows only new ones")
 			}
 			client, name, err := c.meant(cmd.Context(), args)
 			if err != nil {

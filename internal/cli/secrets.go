@@ -176,7 +176,9 @@ func (c *command) askSecret(ctx context.Context, name string) (string, error) {
 
 func (c *command) listSecrets(app *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list [app]",
+		Use: "list [app]",
+		Example: `  gapless secrets list
+  gapless secrets list shop --json`,
 		Short: "List an app's secrets: names and dates, never values",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -208,7 +210,9 @@ func (c *command) listSecrets(app *string) *cobra.Command {
 
 func (c *command) removeSecret(app *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm NAME…",
+		Use: "rm NAME…",
+		Example: `  gapless secrets rm API_TOKEN
+  gapless secrets rm --app shop API_TOKEN OLD_KEY`,
 		Short: "Remove secrets; releases that exist keep them",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

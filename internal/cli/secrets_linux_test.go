@@ -10,7 +10,7 @@ import (
 )
 
 func TestSecretIsNotShown(t *testing.T) {
-	x := inTerminal(t, 80, 24, "GAPLESS_TEST_ASK=TOKEN")
+	x := startIn(t, 80, 24, "GAPLESS_TEST_ASK=TOKEN")
 	x.shows("value of TOKEN (it is not shown): ")
 	x.hit("typed-value\n")
 	if code := x.exit(); code != 0 {
@@ -23,7 +23,7 @@ func TestSecretIsNotShown(t *testing.T) {
 
 // Ctrl-C leaves, and the terminal shows again what is typed.
 func TestSecretIsNotGiven(t *testing.T) {
-	x := inTerminal(t, 80, 24, "GAPLESS_TEST_ASK=TOKEN")
+	x := startIn(t, 80, 24, "GAPLESS_TEST_ASK=TOKEN")
 	x.shows("value of TOKEN (it is not shown): ")
 	x.hit("half\x03")
 	if code := x.exit(); code != gapless.Detached.Exit() {

@@ -31,7 +31,7 @@ func (f *appFlags) add(cmd *cobra.Command) {
 	fl.StringVarP(&f.file, "config", "c", "", "configuration file (default gapless.yaml, if there is one)")
 	fl.StringVar(&f.name, "name", "", "name of the app (default: from package.json or the directory)")
 	fl.StringSliceVarP(&f.listen, "listen", "l", nil, "address that the edge listens on (default :8080)")
-	fl.IntVarP(&f.instances, "instances", "n", 0, "instances of the web process (default: one per CPU)")
+	fl.IntVarP(&f.instances, "instances", "n", 0, "instances of the web process (default: one per CPU, at most 4)")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set a variable for the app: NAME=value, or NAME to pass it on")
 	fl.StringArrayVar(&f.envFiles, "env-file", nil, "read variables from a file")
 	fl.BoolVar(&f.moved, "moved", false, "the app was started from another directory, and that is meant")
@@ -178,11 +178,14 @@ func (c *command) earlier(ctx context.Context, kind string, f *appFlags, args []
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.startedFrom(ctx, client, dir, f.name)
-	if err != nil || a == nil {
+	st, err := client.Status(ctx)
+	if err != nil && !api.NoDaemon(err) {
 		return nil, err
 	}
-	return a.Flags, nil
+	if a := startedFrom(st.Apps, dir, f.name); a != nil {
+		return a.Flags, nil
+	}
+	return nil, nil
 }
 
 // ensure starts the installation for up; a deploy needs an app that runs.

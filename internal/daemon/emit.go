@@ -20,6 +20,7 @@ func (d *Daemon) emit(e gapless.Event) {
 	}
 	d.hub.emit(e)
 	if e.Kind == finished {
+		d.hooks.end(e.Rollout)
 		d.work.Go(func() { d.collect(e.App) })
 		select {
 		case d.backup <- struct{}{}:
@@ -33,7 +34,7 @@ func (d *Daemon) lastWords(e gapless.Event) {
 	if err != nil || r.Instance == "" {
 		return
 	}
-	veil := d.veilOf(e.App, r)
+	veil := d.veilOf(e.App, r.To)
 	var tail []string
 	opt := keeper.ReadOptions{Lines: tailLines, Filter: func(l keeper.Line) bool {
 		return l.Label == r.Instance && !l.Time.Before(r.Started.Add(-time.Second))
@@ -52,9 +53,9 @@ func (d *Daemon) lastWords(e gapless.Event) {
 	}
 }
 
-// veilOf hides the secrets of a rollout's release in what its instances print.
-func (d *Daemon) veilOf(app string, r *gapless.Rollout) func(string) string {
-	rel, err := d.release(app, r.To)
+// veilOf hides the secrets of a release in what its instances and hooks print.
+func (d *Daemon) veilOf(app, release string) func(string) string {
+	rel, err := d.release(app, release)
 	if err != nil {
 		return func(text string) string { return text } // it never had an instance
 	}

@@ -281,26 +281,3 @@ func (r *router) run(ctx context.Context) {
 		}
 	}
 }
-
-// conflict names the app that has the same address, host and path already.
-func (r *router) conflict(app *gapless.App) error {
-	if app.Process(gapless.WebProcess) == nil {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, o := range r.table.Routes {
-		if o.App == app.Name || o.Path != app.Path || !overlap(o.Listen, app.Listen) {
-			continue
-		}
-		if len(o.Hosts) == 0 && len(app.Hosts) == 0 || overlap(o.Hosts, app.Hosts) {
-			return gapless.Errorf(gapless.Conflict, "%s serves %s%s already", o.App, o.Listen[0], o.Path).
-				WithHint("give one of the two another address (--listen), host or path in gapless.yaml, or take %s down: gapless down %s", o.App, o.App)
-		}
-	}
-	return nil
-}
-
-func overlap(a, b []string) bool {
-	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
-}

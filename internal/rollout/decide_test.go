@@ -61,6 +61,34 @@ func TestDrained(t *testing.T) {
 	}
 }
 
+// TestOwnDrain promotes from a short drain to a long one: the edge is told of
+// each instance the deadline by which the engine stops it.
+func TestOwnDrain(t *testing.T) {
+	release := func(name string, drain time.Duration) *gapless.Release {
+		return &gapless.Release{App: simApp, Name: name, Spec: gapless.App{Name: simApp, Path: "/", Drain: gapless.Duration(drain),
+			Processes: []gapless.Process{{Name: gapless.WebProcess, Instances: 1}}}}
+	}
+	obs := Observed{Releases: map[string]*gapless.Release{"v1": release("v1", 5*time.Second), "v2": release("v2", time.Minute)},
+		Instances: map[string]gapless.Instance{}}
+	s := State{App: simApp, Stable: "v2"}
+	for _, m := range []Member{{ID: "old", Release: "v1", Role: Leaving}, {ID: "kept", Release: "v1", Role: Kept},
+		{ID: "new", Release: "v2", Role: Leaving}, {ID: "forgotten", Release: "v0", Role: Leaving}, {ID: "serves", Release: "v2", Role: Stable}} {
+		m.Process = gapless.WebProcess
+		s.Members = append(s.Members, m)
+		obs.Instances[m.ID] = gapless.Instance{ID: m.ID, Release: m.Release, State: gapless.Ready, Address: "127.0.0.1:1"}
+	}
+	want := map[string]time.Duration{"old": 5 * time.Second, "kept": 5 * time.Second, "new": time.Minute, "forgotten": time.Minute, "serves": 0}
+	for _, target := range route(s, obs, 0, 0).Targets {
+		if target.Drain.Std() != want[target.Instance] || target.Draining != (target.Instance != "serves") {
+			t.Errorf("%s: draining %v, %s, want %s", target.Instance, target.Draining, target.Drain, want[target.Instance])
+		}
+		delete(want, target.Instance)
+	}
+	if len(want) > 0 {
+		t.Errorf("not in the route: %v", want)
+	}
+}
+
 // TestPickedAgain: after a lost save an instance may be picked that the state
 // takes to be out for long. Its deadline begins anew.
 func TestPickedAgain(t *testing.T) {
