@@ -40,12 +40,26 @@ func pages(t *testing.T) map[string]string {
 
 var typed = regexp.MustCompile(`(?m)^(?:    |\$ |    \$ )(?:sudo )?gapless ([a-z].*)$`)
 
+// inFence is what is typed inside of a fenced block, without a mark before it.
+var inFence = regexp.MustCompile(`(?m)^(?:sudo )?gapless ([a-z].*)$`)
+
+// commandsIn are the commands that a page shows.
+func commandsIn(text string) [][]string {
+	found := typed.FindAllStringSubmatch(text, -1)
+	for i, part := range strings.Split(text, "```") {
+		if i%2 == 1 {
+			found = append(found, inFence.FindAllStringSubmatch(part, -1)...)
+		}
+	}
+	return found
+}
+
 // What the documentation tells people to type is a command that exists, with
 // flags that exist.
 func TestDocumentedCommandsExist(t *testing.T) {
 	seen := 0
 	for path, text := range pages(t) {
-		for _, m := range typed.FindAllStringSubmatch(text, -1) {
+		for _, m := range commandsIn(text) {
 			line, _, _ := strings.Cut(m[1], " #")
 			line, _, _ = strings.Cut(line, " > ")
 			line, _, _ = strings.Cut(line, "  ")

@@ -17,6 +17,7 @@ import (
 	"gapless"
 	"gapless/internal/api"
 	"gapless/internal/daemon"
+	"gapless/internal/judge"
 )
 
 // fake is a daemon with one rollout that the test drives.
@@ -47,8 +48,7 @@ func newFake() *fake {
 		Releases: []gapless.ReleaseTraffic{{Release: "v41", Requests: 12031, Latency: latency}, {Release: "v42", Requests: 630, Failed: 2, Latency: latency}},
 		Rollout: &gapless.Rollout{ID: "r1", App: "shop", Kind: "deploy", From: "v41", To: "v42", Plan: plan, Cursor: 3, Strategy: "canary",
 			Outcome: gapless.Running, Started: time.Now(), Weight: .05,
-			Verdict: &gapless.Verdict{Kind: gapless.Undecided, Reason: "not proven", Evidence: gapless.Figures{
-				Candidate: gapless.Arm{Requests: 630, Bad: 2}, Stable: gapless.Arm{Requests: 12000, Bad: 3}}, Needed: gapless.Needed{Bad: 4, Requests: 1000}}},
+			Verdict: verdict(gapless.Arm{Requests: 630, Bad: 2}, gapless.Arm{Requests: 12000, Bad: 3})},
 	}}
 }
 
@@ -59,6 +59,18 @@ func newFakeApp() *fake {
 	s.app.Instances = append(s.app.Instances, api.InstanceStatus{Healthy: true, Role: "candidate",
 		Instance: gapless.Instance{Release: "v42", Process: "mailer", Slot: 1, State: gapless.Ready}})
 	return s
+}
+
+// verdict is what the judge says of these counts at 5 %.
+func verdict(candidate, stable gapless.Arm) *gapless.Verdict {
+	j, err := judge.New(judge.Config{Candidate: "v42", Stable: "v41"})
+	if err != nil {
+		panic(err)
+	}
+	v := j.Observe([]gapless.Tally{
+		{Release: "v42", Weight: .05, Requests: candidate.Requests, Bad: candidate.Bad},
+		{Release: "v41", Weight: .05, Requests: stable.Requests, Bad: stable.Bad}}).Verdict(.05)
+	return &v
 }
 
 // change does something to the rollout and wakes who listens.

@@ -37,7 +37,9 @@ func (c *command) abort() *cobra.Command {
 		Short: "Take the rollout that is under way back",
 		Long: `Take the rollout that is under way back: traffic goes back to the old release,
 then the new one is stopped. Exit code 3 says that this is what happened; 1 that
-nothing of the new release had started, as while it is still being made.`,
+nothing of the new release had started, as while it is still being made. Once
+the new release is promoted it stays, and what is left of the plan is left out
+(exit code 0); going back then is: gapless rollback.`,
 	}, (*api.Client).Abort)
 }
 

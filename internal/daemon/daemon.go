@@ -240,7 +240,7 @@ func (d *Daemon) abandon(ctx context.Context, name string, s rollout.State) erro
 // addApp begins to run an app; it ends with the daemon.
 func (d *Daemon) addApp(s rollout.State) *app {
 	a := &app{name: s.App, runner: &rollout.Runner{App: s.App, Fleet: fleet{d, d.sup}, Router: d.router,
-		Journal: journal{d}, Evidence: d.router, Hooks: &d.hooks, Release: d.release, Emit: d.emit, Log: d.log}}
+		Journal: journal{d}, Evidence: d.router, Hooks: &d.hooks, Release: d.release, ReadJudge: readJudge, Emit: d.emit, Log: d.log}}
 	a.runner.Init(s)
 	d.mu.Lock()
 	d.apps[s.App] = a

@@ -191,11 +191,16 @@ func (d *Daemon) rollOut(ctx context.Context, a *app, req api.DeployRequest, r g
 		return err
 	}
 	say("%s is %s", rel.Name, rel.ID)
+	from := a.runner.State().Stable // nothing else begins meanwhile
+	judge := d.judge(ctx, from, rel)
 	err = a.runner.Do(d.ctx, func(s rollout.State) (rollout.State, error) {
 		if ctx.Err() != nil {
 			return s, context.Cause(ctx)
 		}
-		return rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), time.Now())
+		if s.Stable != from {
+			judge = nil
+		}
+		return rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), judge, time.Now())
 	})
 	if err != nil {
 		return errors.Join(err, d.discard(d.ctx, rel))
@@ -467,7 +472,7 @@ func (d *Daemon) present(id string) *gapless.Rollout {
 
 // Events implements api.Service.
 func (d *Daemon) Events(ctx context.Context, id string, since int64) (iter.Seq2[gapless.Event, error], error) {
-	if _, err := d.store.Rollout(ctx, id); err != nil {
+	if _, err := d.Rollout(ctx, id); err != nil { // on a full disk only the engine knows of it
 		return nil, err
 	}
 	return d.hub.follow(ctx, id, since, func() (gapless.Rollout, error) { return d.Rollout(ctx, id) }), nil
@@ -524,13 +529,9 @@ func (d *Daemon) collect(name string) {
 		d.log.Warn("collect releases", "app", name, "err", err)
 		return
 	}
-	s := a.runner.State()
-	used := map[string]bool{s.Stable: true}
-	for _, m := range s.Members {
-		used[m.Release] = true
-	}
-	if s.Rollout != nil {
-		used[s.Rollout.From], used[s.Rollout.To] = true, true
+	used, saved := a.runner.InUse()
+	if !saved { // a crash would go back to what may need them
+		return
 	}
 	served, err := d.served(name)
 	if err != nil {

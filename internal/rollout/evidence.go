@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gapless"
-	"gapless/internal/judge"
 )
 
 // LeaseTime is how long an edge serves a judged share without hearing that
@@ -32,7 +31,7 @@ func (d *decision) weigh() {
 		return
 	}
 	j := d.s.Judge.Observe(credible(d.obs.Tallies))
-	d.s.Judge, d.s.Cursor, d.s.Folded = &j, d.obs.Cursor, d.now
+	d.s.Judge, d.s.Cursor, d.s.Folded = j, d.obs.Cursor, d.now
 	v := j.Verdict(d.share())
 	r.Verdict = &v
 	if v.Kind == gapless.Worse {
@@ -180,20 +179,4 @@ func (d *decision) wait(format string, args ...any) {
 	d.s.Paused = true
 	d.note("warn", "rollout.waiting", "", format, args...)
 	d.s.Rollout.Waiting = d.acts[len(d.acts)-1].Event.Message
-}
-
-// newJudge is the judge of a rollout between two releases, nil where there is
-// nothing to compare.
-func newJudge(from string, to *gapless.Release) *judge.Judge {
-	if from == "" || from == to.Name || to.Spec.Process(gapless.WebProcess) == nil {
-		return nil
-	}
-	j, err := judge.New(judge.Config{Candidate: to.Name, Stable: from, PMax: to.Spec.Judge.MaxErrors})
-	if err != nil {
-		j, err = judge.New(judge.Config{Candidate: to.Name, Stable: from})
-	}
-	if err != nil {
-		return nil
-	}
-	return &j
 }
