@@ -13,7 +13,7 @@ import (
 // may import nothing but the root and its own subpackages.
 var may = map[string][]string{
 	"cmd/gapless":     {"internal/cli"},
-	"internal/cli":    {"internal/api", "internal/config", "internal/daemon", "internal/load"}, // load: the demo's traffic
+	"internal/cli":    {"internal/api", "internal/config", "internal/daemon", "internal/load", "internal/pm2"}, // load: the demo's traffic
 	"internal/daemon": {"internal/api", "internal/edge", "internal/judge", "internal/keeper", "internal/rollout", "internal/snapshot", "internal/store", "internal/supervise"},
 	"internal/edge":   {"internal/edge/h1"},
 }

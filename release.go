@@ -14,7 +14,8 @@ type Release struct {
 	Commands map[string][]string `json:"commands"` // process name → argv, "$PORT" not yet expanded
 	Runtime  Runtime             `json:"runtime"`
 	EnvNames []string            `json:"env_names,omitempty"` // names only; the values are in EnvFile
-	EnvFile  string              `json:"env_file,omitempty"`  // 0600, NAME=value JSON object
+	EnvFile  string              `json:"env_file,omitempty"`  // 0600, encrypted
+	Secrets  []string            `json:"secrets,omitempty"`   // which of EnvNames are secrets; names only
 }
 
 // Runtime is the interpreter that a release is pinned to; zero for plain binaries.

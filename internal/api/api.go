@@ -44,6 +44,7 @@ type Service interface {
 	Logs(ctx context.Context, app string, req LogRequest) (iter.Seq2[LogLine, error], error)
 	// Shutdown stops every app, then every process of this installation.
 	Shutdown(ctx context.Context) error
+	SecretService
 }
 
 // DeployRequest asks for a new release of an app and its rollout.
@@ -137,4 +138,19 @@ type InstanceStatus struct {
 	Requests uint64  `json:"requests"`
 	Healthy  bool    `json:"healthy"`
 	CPU      float64 `json:"cpu,omitempty"` // seconds of processor time so far, of the process tree
+}
+
+// SecretService is the part of Service that is about secrets. Values go in and
+// never come out.
+type SecretService interface {
+	// Secrets lists an app's secrets by name.
+	Secrets(ctx context.Context, app string) ([]gapless.Secret, error)
+	// SetSecret takes effect with the next deploy; the app need not exist yet.
+	SetSecret(ctx context.Context, app, name, value string) error
+	RemoveSecret(ctx context.Context, app, name string) error
+}
+
+// SecretRequest sets a secret.
+type SecretRequest struct {
+	Value string `json:"value"`
 }

@@ -262,3 +262,20 @@ func (c *Client) lines(ctx context.Context, path string, each func([]byte) bool,
 func NoDaemon(err error) bool {
 	return gapless.CodeOf(err) == gapless.Unavailable && strings.Contains(err.Error(), "reach the daemon")
 }
+
+// Secrets lists an app's secrets by name.
+func (c *Client) Secrets(ctx context.Context, app string) ([]gapless.Secret, error) {
+	return call[[]gapless.Secret](ctx, c, "GET", appPath(app, "secrets"), nil)
+}
+
+// SetSecret sets a secret for the app's next release.
+func (c *Client) SetSecret(ctx context.Context, app, name, value string) error {
+	_, err := call[struct{}](ctx, c, "PUT", appPath(app, "secrets/")+url.PathEscape(name), SecretRequest{Value: value})
+	return err
+}
+
+// RemoveSecret removes a secret from the app's next release.
+func (c *Client) RemoveSecret(ctx context.Context, app, name string) error {
+	_, err := call[struct{}](ctx, c, "DELETE", appPath(app, "secrets/")+url.PathEscape(name), nil)
+	return err
+}

@@ -94,6 +94,7 @@ func Handler(s Service, log *slog.Logger) http.Handler {
 	h("POST /shutdown", func(w http.ResponseWriter, r *http.Request) error {
 		return answer(w, struct{}{}, s.Shutdown(r.Context()))
 	})
+	secretRoutes(h, s)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, log, r, gapless.Errorf(gapless.NotFound, "no %s %s in this API", r.Method, r.URL.Path).
 			WithHint("client and daemon may be of different versions"))
@@ -207,4 +208,22 @@ func writeError(w http.ResponseWriter, log *slog.Logger, r *http.Request, err er
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(e.Code.Status())
 	_ = json.NewEncoder(w).Encode(map[string]*gapless.Error{"error": e}) // the client is gone: nobody to tell
+}
+
+// secretRoutes serves secrets: values go in and never come out.
+func secretRoutes(h func(pattern string, f func(w http.ResponseWriter, r *http.Request) error), s SecretService) {
+	h("GET /apps/{app}/secrets", func(w http.ResponseWriter, r *http.Request) error {
+		list, err := s.Secrets(r.Context(), r.PathValue("app"))
+		return answer(w, list, err)
+	})
+	h("PUT /apps/{app}/secrets/{name}", func(w http.ResponseWriter, r *http.Request) error {
+		var req SecretRequest
+		if err := decode(r.Body, &req); err != nil {
+			return err
+		}
+		return answer(w, struct{}{}, s.SetSecret(r.Context(), r.PathValue("app"), r.PathValue("name"), req.Value))
+	})
+	h("DELETE /apps/{app}/secrets/{name}", func(w http.ResponseWriter, r *http.Request) error {
+		return answer(w, struct{}{}, s.RemoveSecret(r.Context(), r.PathValue("app"), r.PathValue("name")))
+	})
 }

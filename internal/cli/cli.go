@@ -132,6 +132,7 @@ a request, and keeps the old version when the new one is broken.
 	root.AddCommand(c.up(), c.deploy(), c.status(), c.logs(), c.plan(), c.promote(), c.pause(), c.resume(), c.abort(), c.rollback(),
 		c.restart(), c.scale(), c.releases(), c.history(), c.show(), c.down(), c.backup(), c.restore(), c.install(), c.uninstall(), c.demo(), c.version())
 	root.AddCommand(c.upgrade())
+	root.AddCommand(c.secrets(), c.init(), c.imports())
 	root.AddCommand(c.processes()...)
 	root.AddCommand(c.top(), c.completion(), c.man(), c.docs())
 	c.finish(root)
@@ -206,13 +207,19 @@ func (c *command) here(ctx context.Context, client *api.Client) (*api.AppStatus,
 // startedHere is the one app whose directory this is; nil if there is none,
 // or more than one.
 func startedHere(apps []api.AppStatus) *api.AppStatus {
-	dir, err := os.Getwd()
+	dir, err := standing()
 	if err != nil {
 		return nil
 	}
+	return startedFrom(apps, dir, "")
+}
+
+// startedFrom is the one app, of that name if one is given, that was started
+// from dir; nil if there is none, or more than one.
+func startedFrom(apps []api.AppStatus, dir, name string) *api.AppStatus {
 	var found *api.AppStatus
 	for i := range apps {
-		if apps[i].Source == dir {
+		if apps[i].Source == dir && (name == "" || apps[i].Name == name) {
 			if found != nil {
 				return nil
 			}
@@ -245,7 +252,7 @@ func (c *command) appName(ctx context.Context, client *api.Client, args []string
 	if a != nil {
 		return a.Name, nil
 	}
-	dir, err := os.Getwd()
+	dir, err := standing()
 	if err != nil {
 		return "", err
 	}

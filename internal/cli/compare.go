@@ -26,6 +26,14 @@ func (f *fileChanges) any() bool { return len(f.Changed)+len(f.Added)+len(f.Remo
 // What a build or an install made is in the tree alone, and no change. It is
 // nil if either cannot be read.
 func compare(dir, tree string, built bool, skip []string) *fileChanges {
+	if real, err := filepath.EvalSymlinks(dir); err == nil { // an app may be started from a link
+		dir = real
+	}
+	for _, path := range skip {
+		if real, err := filepath.EvalSymlinks(path); err == nil && filepath.IsAbs(path) {
+			skip = append(skip, real)
+		}
+	}
 	out := &fileChanges{Changed: []string{}, Added: []string{}, Removed: []string{}}
 	skipped := func(rel string) bool {
 		return filepath.Base(rel) == ".git" || slices.Contains(skip, rel) || slices.Contains(skip, filepath.Join(dir, rel))

@@ -38,12 +38,15 @@ Exit codes: 0, with --detailed-exitcode 10 if a deploy would change something.`,
 			if err != nil {
 				return err
 			}
-			earlier, err := c.earlier(cmd.Context(), "plan", &f)
+			earlier, err := c.earlier(cmd.Context(), "plan", &f, args, cmd.ArgsLenAtDash() >= 0)
 			if err != nil {
 				return err
 			}
 			app, env, err := f.load(args, cmd.ArgsLenAtDash() >= 0, earlier)
 			if err != nil {
+				return err
+			}
+			if err := c.refuseSecrets(cmd.Context(), client, app.Name, &f); err != nil {
 				return err
 			}
 			plan, err := client.Plan(cmd.Context(), api.DeployRequest{Kind: "deploy", App: *app, Env: env})

@@ -34,6 +34,14 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(c.report(err))
 	}
+	if name := os.Getenv("GAPLESS_TEST_ASK"); name != "" {
+		c := &command{term: newTerm()}
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		value, err := c.askSecret(ctx, name)
+		stop()
+		c.term.sayf("%d bytes", len(value))
+		os.Exit(c.report(err))
+	}
 	if args := os.Getenv("GAPLESS_TEST_ARGS"); args != "" {
 		os.Args = append(os.Args[:1], strings.Fields(args)...)
 		os.Exit(Main())

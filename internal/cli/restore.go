@@ -18,7 +18,9 @@ $GAPLESS_HOME/before-restore-<time>. The file is read and checked before
 anything is changed. While an app runs it is refused: gapless would lose what
 it knows of it.
 
-Release trees are not part of a backup: they stay as they are.`,
+Release trees are not part of a backup: they stay as they are. The key to
+secrets and environments is part of it if it was made --with-key; otherwise the
+one that is here stays.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			home, err := daemon.DefaultHome()
@@ -38,6 +40,9 @@ Release trees are not part of a backup: they stay as they are.`,
 			}
 			if len(res.Missing) > 0 {
 				c.term.hintf("no release tree is here of: %s; ship them again with: gapless deploy", strings.Join(res.Missing, ", "))
+			}
+			if len(res.Locked) > 0 {
+				c.term.hintf("the key that is here does not open the secrets of: %s; put secrets.key in GAPLESS_HOME before they start, or set them again and deploy", strings.Join(res.Locked, ", "))
 			}
 			switch {
 			case len(res.Apps) > 0:

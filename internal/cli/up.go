@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,7 +41,7 @@ func (f *appFlags) add(cmd *cobra.Command) {
 // load reads the app and its environment. exact says that args follow a "--".
 // earlier are the flags of the last time, nil if there are none.
 func (f *appFlags) load(args []string, exact bool, earlier *gapless.Flags) (*gapless.App, map[string]string, error) {
-	dir, err := os.Getwd()
+	dir, err := standing()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -120,7 +121,7 @@ func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlag
 	if err := w.check(); err != nil {
 		return err
 	}
-	earlier, err := c.earlier(ctx, kind, f)
+	earlier, err := c.earlier(ctx, kind, f, args, cmd.ArgsLenAtDash() >= 0)
 	if err != nil {
 		return err
 	}
@@ -134,6 +135,9 @@ func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlag
 	}
 	client, err := c.ensure(ctx, kind)
 	if err != nil {
+		return err
+	}
+	if err := c.refuseSecrets(ctx, client, app.Name, f); err != nil {
 		return err
 	}
 	if kind == "up" {
@@ -150,21 +154,38 @@ func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlag
 	return c.watch(ctx, client, r, w)
 }
 
-// earlier are the flags that the app of this directory was last started with.
-func (c *command) earlier(ctx context.Context, kind string, f *appFlags) (*gapless.Flags, error) {
+// earlier are the flags that the app of this directory, or of the one that
+// args name, was last started with.
+func (c *command) earlier(ctx context.Context, kind string, f *appFlags, args []string, exact bool) (*gapless.Flags, error) {
 	home, err := daemon.DefaultHome()
 	if err != nil || f.forget || !home.Exists() {
 		return nil, err
+	}
+	dir, err := standing()
+	if err != nil {
+		return nil, err
+	}
+	if !exact && len(args) == 1 { // gapless up ./shop
+		named := args[0]
+		if !filepath.IsAbs(named) {
+			named = filepath.Join(dir, named)
+		}
+		if info, err := os.Stat(named); err == nil && info.IsDir() {
+			dir = filepath.Clean(named)
+		}
 	}
 	client, err := c.ensure(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.here(ctx, client)
-	if err != nil || a == nil || a.Flags == nil || f.name != "" && f.name != a.Name {
+	st, err := client.Status(ctx)
+	if err != nil && !api.NoDaemon(err) {
 		return nil, err
 	}
-	return a.Flags, nil
+	if a := startedFrom(st.Apps, dir, f.name); a != nil {
+		return a.Flags, nil
+	}
+	return nil, nil
 }
 
 // ensure starts the installation for up; a deploy needs an app that runs.

@@ -36,6 +36,7 @@ type settings struct {
 	app       gapless.App
 	web       gapless.Process
 	processes []gapless.Process
+	webless   bool             // run: false
 	built     bool             // build was given, an empty App.Build is meant
 	webKeys   []place          // where keys stand that only make sense with a web process
 	envFiles  []place          // where App.EnvFiles[i] was named
@@ -114,7 +115,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 	a := &s.app
 	keys := map[string]setter{
 		"app":           r.str(&a.Name, "app", checkName),
-		"run":           s.ofWeb(r, r.str(&s.web.Run, "run", checkRun)),
+		"run":           s.run(r),
 		"build":         s.build(r),
 		"instances":     s.ofWeb(r, s.instances(r, &s.web.Instances)),
 		"memory":        s.ofWeb(r, r.memory(&s.web.Memory)),
@@ -160,6 +161,18 @@ func (s *settings) ofWeb(r *reader, set setter) setter {
 	return func(n ast.Node) {
 		s.webKeys = append(s.webKeys, r.at(start(n)))
 		set(n)
+	}
+}
+
+// run reads a command, or false for an app without a web process.
+func (s *settings) run(r *reader) setter {
+	command := s.ofWeb(r, r.str(&s.web.Run, "run", checkRun))
+	return func(n ast.Node) {
+		if b, ok := n.(*ast.BoolNode); ok && !b.Value {
+			s.webless = true
+			return
+		}
+		command(n)
 	}
 }
 

@@ -90,7 +90,7 @@ func load(in Input, cpus int) (*gapless.App, error) {
 	s.checkPlan(p)
 	s.command(in, p)
 	s.environment(p)
-	if len(in.Args) == 0 && s.web.Run == "" && !s.given["run"] && !pkg.starts(dir) {
+	if len(in.Args) == 0 && (s.webless || s.web.Run == "" && !s.given["run"] && !pkg.starts(dir)) {
 		s.withoutWeb(in, p)
 	}
 	if err := p.err(); err != nil {

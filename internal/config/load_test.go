@@ -54,6 +54,10 @@ func TestLoadFromTheCommandLine(t *testing.T) {
 			func(a *gapless.App) (any, any) {
 				return []any{len(a.Processes), a.Processes[0].Name, len(a.Listen), a.Name}, []any{1, "w", 0, "shop"}
 			}},
+		"run: false": {map[string]string{"server.js": "", "gapless.yaml": "run: false\nprocesses: {w: node w.js}"}, Input{},
+			func(a *gapless.App) (any, any) {
+				return []any{len(a.Processes), a.Processes[0].Name, len(a.Listen)}, []any{1, "w", 0}
+			}},
 		"a name is made of anything": {map[string]string{"package.json": `{"name":"@Acme/--Größe_of  Everything.That/is-far-too-long-for-a-name-in-the-table","main":"x"}`}, Input{},
 			func(a *gapless.App) (any, any) { return a.Name, "is-far-too-long-for-a-name-in-the-table" }},
 		"a byte order mark": {map[string]string{"package.json": "\ufeff" + pkg, "gapless.yaml": "\ufeffapp: bom"}, Input{},

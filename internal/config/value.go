@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"gapless"
+
 	"github.com/robfig/cron/v3"
 )
 
@@ -56,15 +58,11 @@ func checkName(s string) *fault {
 }
 
 func checkEnvName(s string) *fault {
-	switch {
-	case !envNameForm.MatchString(s):
-		return faultf("%s is not a name of an environment variable: letters, digits and _, not a digit first", quote(s))
-	case s == "PORT":
-		return faultf("PORT is chosen by gapless for every instance").withHint("the port that people use is set by listen, as in listen: :8080")
-	case strings.HasPrefix(s, "GAPLESS_"):
-		return faultf("%s: names that start with GAPLESS_ are gapless's own", s)
+	err := gapless.CheckVariable(s)
+	if err == nil {
+		return nil
 	}
-	return nil
+	return &fault{message: err.Message, hint: err.Hint}
 }
 
 func checkEnvValue(name, value string) *fault {

@@ -30,7 +30,7 @@ func (f fleet) Start(ctx context.Context, in gapless.Instance) error {
 	if err != nil {
 		return err
 	}
-	env, err := readEnvironment(rel)
+	env, err := f.d.vault.environment(rel)
 	if err != nil {
 		return err
 	}

@@ -88,11 +88,16 @@ const (
 
 // kept are the patterns of files beside the database that an archive holds.
 // Release trees are not in it.
-var kept = []string{"release.key", "apps/*/env/*.json", "apps/*/serving.json"}
+var kept = []string{"release.key", "apps/*/env/*.json", "apps/*/serving.json", "apps/*/secrets.age"}
 
-// Backup writes an archive, 0600, of the database, the key and the
-// environments; nothing has to be stopped for it. The file must not exist.
-func Backup(ctx context.Context, home Home, file, version string) (size int64, err error) {
+// vaultKey opens the secrets and environments among them. It is in an archive
+// only if that was asked for, and a restore without it leaves the one that is there.
+const vaultKey = "secrets.key"
+
+// Backup writes an archive, 0600, of the database, the encrypted secrets and
+// environments, and withKey of the key to these; nothing has to be stopped for
+// it. The file must not exist.
+func Backup(ctx context.Context, home Home, file, version string, withKey bool) (size int64, err error) {
 	if !home.Exists() {
 		return 0, gapless.Errorf(gapless.NotFound, "there is nothing to back up in %s", home).WithHint("set GAPLESS_HOME to the one that you mean")
 	}
@@ -122,6 +127,9 @@ func Backup(ctx context.Context, home Home, file, version string) (size int64, e
 			}
 			sources[filepath.ToSlash(rel)] = name
 		}
+	}
+	if withKey {
+		sources[vaultKey] = home.VaultKey()
 	}
 	draft := filepath.Join(dir, "archive")
 	if err := pack(draft, manifest{Format: manifestFormat, Version: version, Created: time.Now().UTC(), Home: string(home)}, sources); err != nil {
@@ -243,7 +251,7 @@ func unpack(ctx context.Context, file, dir string) (m manifest, err error) {
 
 // belongs reports whether an archive may hold a file of that name.
 func belongs(name string) bool {
-	if name == "gapless.db" {
+	if name == "gapless.db" || name == vaultKey {
 		return true
 	}
 	for _, pattern := range kept {

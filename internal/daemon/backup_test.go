@@ -54,7 +54,7 @@ func anInstallation(t *testing.T) (Home, *store.Store) {
 func TestBackupAndRestore(t *testing.T) {
 	home, st := anInstallation(t)
 	file := filepath.Join(t.TempDir(), "b.tar")
-	if _, err := Backup(t.Context(), home, file, "test"); err != nil {
+	if _, err := Backup(t.Context(), home, file, "test", false); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -129,7 +129,7 @@ func TestBackupAndRestore(t *testing.T) {
 func TestRestoreWhileInUse(t *testing.T) {
 	home, _ := anInstallation(t)
 	file := filepath.Join(t.TempDir(), "b.tar")
-	if _, err := Backup(t.Context(), home, file, "test"); err != nil {
+	if _, err := Backup(t.Context(), home, file, "test", false); err != nil {
 		t.Fatal(err)
 	}
 	unlock, err := lockStore(t.Context(), home, false)

@@ -33,7 +33,7 @@ func build(ctx context.Context, rel *gapless.Release, env environment, say func(
 		if h := gapless.HintOf(err); h != "" {
 			hint = h
 		}
-		return gapless.Errorf(gapless.NotStarted, "build %q: %w\n%s", rel.Spec.Build, err, strings.Join(lastLines(output, 20), "\n")).WithHint("%s", hint)
+		return gapless.Errorf(gapless.NotStarted, "build %q: %w\n%s", rel.Spec.Build, err, strings.Join(lastLines(env.veil(rel, output), 20), "\n")).WithHint("%s", hint)
 	}
 	if err := back(); err != nil {
 		return err

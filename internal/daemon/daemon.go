@@ -35,6 +35,7 @@ type Daemon struct {
 	version   string
 	log       *slog.Logger
 	key       []byte // keys the hashes of releases
+	vault     *vault
 	store     *store.Store
 	keeper    *keeper.Client
 	sup       *supervise.Supervisor
@@ -60,12 +61,15 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	defer cancel()
 	d := &Daemon{ctx: ctx, home: home, version: version, log: processLog("daemon"),
 		apps: map[string]*app{}, releases: map[string]*gapless.Release{},
-		records: &recorder{home: home}, backup: make(chan struct{}, 1)}
+		records: &recorder{home: home}, vault: &vault{home: home}, backup: make(chan struct{}, 1)}
 	if err := home.Make(); err != nil {
 		return err
 	}
 	if d.key, err = readKey(home.Key()); err != nil {
 		return err
+	}
+	if err := d.vault.removeDrafts(); err != nil {
+		d.log.Warn("clear what a write of secrets left", "err", err)
 	}
 	if unlock, err := lockStore(ctx, home, false); err != nil {
 		d.log.Warn("a restore could come in between", "err", err)
@@ -287,7 +291,7 @@ func (d *Daemon) adopted(app, name, process string) (*gapless.Release, map[strin
 		d.log.Warn("unknown release runs", "app", app, "release", name, "err", err)
 		return nil, nil
 	}
-	env, err := readEnvironment(rel)
+	env, err := d.vault.environment(rel)
 	if err != nil {
 		d.log.Warn("adopt", "app", app, "release", name, "err", err)
 	}

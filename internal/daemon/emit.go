@@ -34,6 +34,7 @@ func (d *Daemon) lastWords(e gapless.Event) {
 	if err != nil || r.Instance == "" {
 		return
 	}
+	veil := d.veilOf(e.App, r.To)
 	var tail []string
 	opt := keeper.ReadOptions{Lines: tailLines, Filter: func(l keeper.Line) bool {
 		return l.Label == r.Instance && !l.Time.Before(r.Started.Add(-time.Second))
@@ -43,12 +44,28 @@ func (d *Daemon) lastWords(e gapless.Event) {
 			d.log.Warn("read the log of a failed instance", "instance", r.Instance, "err", err)
 			break
 		}
+		l.Text = veil(l.Text)
 		tail = append(tail, l.Text)
 		d.hub.emit(gapless.Event{Time: l.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: "instance.log", Instance: r.Instance, Message: l.Text})
 	}
 	if cause := likelyCause(tail); cause != "" {
 		d.hub.emit(gapless.Event{Time: e.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: "cause", Instance: r.Instance, Message: cause})
 	}
+}
+
+// veilOf hides the secrets of a release in what its instances and hooks print.
+func (d *Daemon) veilOf(app, release string) func(string) string {
+	rel, err := d.release(app, release)
+	if err != nil {
+		return func(text string) string { return text } // it never had an instance
+	}
+	env, err := d.vault.environment(rel)
+	if err != nil {
+		return func(string) string {
+			return "(not shown: the environment of " + rel.Name + " cannot be read, so its secrets cannot be hidden)"
+		}
+	}
+	return func(text string) string { return env.veil(rel, text) }
 }
 
 // likelyCause reads the usual mistakes out of a log tail and says what to do.

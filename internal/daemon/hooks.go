@@ -144,7 +144,8 @@ func (h *hooks) lastLine(p keeper.Proc) (last string) {
 		}
 		last = l.Text
 	}
-	return last
+	release, _, _ := strings.Cut(label, "/")
+	return h.d.veilOf(app, release)(last)
 }
 
 // Start runs a hook once per key; it does not wait for it.
@@ -152,7 +153,7 @@ func (h *hooks) Start(ctx context.Context, key string, rel *gapless.Release, tex
 	if _, known := h.State(key); known {
 		return nil
 	}
-	env, err := readEnvironment(rel)
+	env, err := h.d.vault.environment(rel)
 	if err != nil {
 		return err
 	}

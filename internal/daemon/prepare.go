@@ -10,10 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,24 +24,9 @@ import (
 	"gapless/internal/snapshot"
 )
 
-// environment is the content of a release's 0600 file: "" is for every
-// process, the other keys are process names.
-type environment map[string]map[string]string
-
-// of merges what every process gets with what one process gets.
-func (e environment) of(process string) map[string]string {
-	out := map[string]string{}
-	for _, part := range []string{"", process} {
-		for k, v := range e[part] {
-			out[k] = v
-		}
-	}
-	return out
-}
-
 // prepare makes a release from the app's source directory: tree, commands,
-// runtime, environment. It leaves nothing behind when it fails.
-func (d *Daemon) prepare(ctx context.Context, req api.DeployRequest, say func(format string, args ...any)) (_ *gapless.Release, err error) {
+// runtime, environment, in which the names of secrets are secrets. It leaves nothing behind when it fails.
+func (d *Daemon) prepare(ctx context.Context, req api.DeployRequest, secrets []string, say func(format string, args ...any)) (_ *gapless.Release, err error) {
 	app := req.App
 	number, err := d.store.NextRelease(ctx, app.Name)
 	if err != nil {
@@ -74,25 +60,21 @@ func (d *Daemon) prepare(ctx context.Context, req api.DeployRequest, say func(fo
 	if err := d.share(&app, rel.Tree); err != nil {
 		return nil, err
 	}
-	env := environment{"": req.Env}
+	env := environmentOf(req)
 	for i := range app.Processes {
-		env[app.Processes[i].Name], app.Processes[i].Env = app.Processes[i].Env, nil
+		app.Processes[i].Env = nil
 	}
 	app.Env, app.EnvFiles = nil, nil
-	for k := range req.Env {
-		rel.EnvNames = append(rel.EnvNames, k)
-	}
-	sort.Strings(rel.EnvNames)
+	rel.EnvNames, rel.Secrets = slices.Sorted(maps.Keys(req.Env)), secrets
 	rel.Spec = app
+	if err := noSecretArguments(rel); err != nil {
+		return nil, err
+	}
 	if err := build(ctx, rel, env, say); err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(env)
-	if err != nil {
+	if err := d.vault.writeEnvironment(rel, env); err != nil {
 		return nil, err
-	}
-	if err := os.WriteFile(rel.EnvFile, data, 0o600); err != nil {
-		return nil, fmt.Errorf("save the environment of %s: %w", name, err)
 	}
 	rel.ID = d.identity(rel, taken.Hash, env)
 	if err := recordRelease(d.home, rel); err != nil {
@@ -162,12 +144,7 @@ func (d *Daemon) commands(rel *gapless.Release, app *gapless.App, runtime gaples
 				rel.Commands[p.Name] = append([]string{"/usr/bin/env", k + "=" + v}, rel.Commands[p.Name]...)
 				continue
 			}
-			if p.Env == nil {
-				p.Env = map[string]string{}
-			}
-			if _, set := p.Env[k]; !set {
-				p.Env[k] = v
-			}
+			setOwn(p, k, v)
 		}
 	}
 	if !needsNode {
@@ -289,19 +266,6 @@ func FindRuntime(app *gapless.App) (gapless.Runtime, error) {
 		}
 	}
 	return gapless.Runtime{}, nil
-}
-
-// readEnvironment reads a release's 0600 file.
-func readEnvironment(rel *gapless.Release) (environment, error) {
-	data, err := os.ReadFile(rel.EnvFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the environment of %s: %w", rel.Name, err)
-	}
-	var env environment
-	if err := json.Unmarshal(data, &env); err != nil {
-		return nil, fmt.Errorf("read the environment of %s: %w", rel.Name, err)
-	}
-	return env, nil
 }
 
 // checkRequest refuses what the command line would never send.

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"gapless"
@@ -21,6 +25,7 @@ type Restored struct {
 	Aside   string    `json:"aside"`             // where the state of before is; "" if there was none
 	Apps    []string  `json:"apps"`              // that are to run
 	Missing []string  `json:"missing,omitempty"` // apps whose stable release has no tree here: deploy them
+	Locked  []string  `json:"locked,omitempty"`  // apps whose secrets or environments the key that is here does not open
 }
 
 // Restore puts the archive in the place of what an installation knows. Nothing
@@ -49,6 +54,9 @@ func Restore(ctx context.Context, home Home, file string) (res Restored, err err
 	if res.Apps, res.Missing, err = quiet(ctx, filepath.Join(fresh, "gapless.db")); err != nil {
 		return res, err
 	}
+	if res.Locked, err = locked(home, Home(fresh)); err != nil {
+		return res, err
+	}
 	if err := Stop(ctx, home); err != nil { // only its own processes are left
 		return res, err
 	}
@@ -60,7 +68,8 @@ func Restore(ctx context.Context, home Home, file string) (res Restored, err err
 			WithHint("stop the service that starts it, as in: systemctl stop gapless")
 	}
 	defer unlock()
-	if res.Aside, err = setAside(home, time.Now()); err != nil {
+	withKey := slices.ContainsFunc(m.Files, func(p packed) bool { return p.Name == vaultKey })
+	if res.Aside, err = setAside(home, withKey, time.Now()); err != nil {
 		return res, err
 	}
 	// The database last: until it is there, the restore has not happened.
@@ -157,8 +166,40 @@ func quiet(ctx context.Context, file string) (apps, missing []string, err error)
 	return apps, missing, errors.Join(st.SetNote(ctx, damageNote, nil), st.SetNote(ctx, bootNote, nil))
 }
 
-// setAside moves what an installation knows into a directory of its own.
-func setAside(home Home, now time.Time) (string, error) {
+// locked are the apps of an unpacked archive of which something is encrypted
+// that neither its own key opens nor, if it has none, that of the home.
+func locked(home, fresh Home) ([]string, error) {
+	v := &vault{home: fresh}
+	if _, err := os.Stat(fresh.VaultKey()); errors.Is(err, fs.ErrNotExist) {
+		v.home = home
+	}
+	seen := map[string]bool{}
+	for _, pattern := range []string{fresh.Secrets("*"), fresh.EnvFile("*", "*")} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return nil, fmt.Errorf("read the backup: %w", err)
+			}
+			if _, err := v.open(data); err != nil {
+				rel, err := filepath.Rel(fresh.path("apps"), name)
+				if err != nil {
+					return nil, err
+				}
+				app, _, _ := strings.Cut(filepath.ToSlash(rel), "/")
+				seen[app] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(seen)), nil
+}
+
+// setAside moves what an installation knows into a directory of its own, and
+// the key to its secrets if another one comes.
+func setAside(home Home, withKey bool, now time.Time) (string, error) {
 	to := home.path("before-restore-" + now.UTC().Format("20060102T150405Z"))
 	for n, base := 2, to; ; n++ {
 		err := os.Mkdir(to, 0o700)
@@ -171,7 +212,11 @@ func setAside(home Home, now time.Time) (string, error) {
 		to = fmt.Sprintf("%s.%d", base, n)
 	}
 	moved := false
-	for _, pattern := range append([]string{"gapless.db", "gapless.db-wal", "gapless.db-shm", "gapless.db.suspect"}, kept...) {
+	patterns := append([]string{"gapless.db", "gapless.db-wal", "gapless.db-shm", "gapless.db.suspect"}, kept...)
+	if withKey {
+		patterns = append(patterns, vaultKey)
+	}
+	for _, pattern := range patterns {
 		names, err := filepath.Glob(home.path(filepath.FromSlash(pattern)))
 		if err != nil {
 			return "", err

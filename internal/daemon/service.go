@@ -176,10 +176,17 @@ func (d *Daemon) rollOut(ctx context.Context, a *app, req api.DeployRequest, r g
 	say := func(format string, args ...any) {
 		d.emit(note(r, "prepare", "", format, args...))
 	}
-	if err := d.carryOver(a, &req); err != nil {
+	last := d.lastRelease(a.runner.State())
+	secrets, err := d.complete(last, &req)
+	if err != nil {
 		return err
 	}
-	rel, err := d.prepare(ctx, req, say)
+	if last != nil {
+		if differs := d.outlook(last, req, secrets); len(differs) > 0 {
+			say("environment: %s", strings.Join(differs, ", "))
+		}
+	}
+	rel, err := d.prepare(ctx, req, secrets, say)
 	if err != nil {
 		return err
 	}
@@ -197,34 +204,6 @@ func (d *Daemon) rollOut(ctx context.Context, a *app, req api.DeployRequest, r g
 	})
 	if err != nil {
 		return errors.Join(err, d.discard(d.ctx, rel))
-	}
-	return nil
-}
-
-// carryOver adds the values of variables that were given with --env for the
-// last release and not again now.
-func (d *Daemon) carryOver(a *app, req *api.DeployRequest) error {
-	last := d.lastRelease(a.runner.State())
-	if req.App.Flags == nil || last == nil {
-		return nil
-	}
-	var old environment
-	for _, name := range req.App.Flags.Env {
-		if _, given := req.Env[name]; given {
-			continue
-		}
-		if old == nil {
-			var err error
-			if old, err = readEnvironment(last); err != nil {
-				return err
-			}
-		}
-		if value, ok := old[""][name]; ok {
-			if req.Env == nil {
-				req.Env = map[string]string{}
-			}
-			req.Env[name] = value
-		}
 	}
 	return nil
 }

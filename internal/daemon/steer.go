@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"sort"
 	"strings"
 	"time"
 
@@ -171,18 +170,15 @@ func (d *Daemon) Plan(_ context.Context, req api.DeployRequest) (api.Plan, error
 		plan.Text = append(plan.Text, rollout.Describe(step))
 	}
 	if before != nil {
-		if a, err := d.app(req.App.Name); err == nil {
-			if err := d.carryOver(a, &req); err != nil {
-				return plan, err
-			}
+		last, err := d.release(req.App.Name, s.Stable)
+		if err != nil {
+			return plan, err
 		}
-		var had map[string]string
-		if last, err := d.release(req.App.Name, s.Stable); err == nil {
-			if env, err := readEnvironment(last); err == nil {
-				had = env[""]
-			}
+		secrets, err := d.complete(last, &req)
+		if err != nil {
+			return plan, err
 		}
-		plan.Changes = append(changes(before, &req.App), envChanges(had, req.Env)...)
+		plan.Changes = append(changes(before, &req.App), d.outlook(last, req, secrets)...)
 	}
 	return plan, nil
 }
@@ -248,27 +244,6 @@ func said(v reflect.Value) string {
 		return strings.Join(parts, ", ")
 	}
 	return fmt.Sprint(v.Interface())
-}
-
-// envChanges tells names only, never values.
-func envChanges(before, after map[string]string) []string {
-	var out []string
-	for name := range before {
-		if _, stays := after[name]; !stays {
-			out = append(out, "variable "+name+" goes")
-		}
-	}
-	for name, value := range after {
-		old, had := before[name]
-		switch {
-		case !had:
-			out = append(out, "new variable "+name)
-		case old != value:
-			out = append(out, "variable "+name+" changes")
-		}
-	}
-	sort.Strings(out)
-	return out
 }
 
 func lower(name string) string { return string(name[0]|0x20) + name[1:] }
