@@ -3,11 +3,12 @@ GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X gapless/internal/cli.Version=$(VERSION)
 
-# Tests of the whole thing under load run one after the other, by themselves.
+# Tests of the whole thing under load run one after the other, by themselves,
+# and never from go's cache: they build the binary, which it does not see.
 WHOLE = ./test/real ./test/fault
 PARTS = $(shell $(GO) list ./... | grep -v -e /test/real -e /test/fault)
 
-.PHONY: all build demo test test-all check sim bench bench-pm2 bench-edge clean
+.PHONY: all build demo test test-all check sim bench bench-pm2 bench-edge man docs recording clean
 
 all: build
 
@@ -23,13 +24,13 @@ test: check ## installs what it needs and runs every test (a pairwise choice of 
 	$(GO) test -timeout 10m ./internal/rollout ./test/sim
 	$(GO) test -run 'AllocateNothing|AreSmall|IdleMemory' ./internal/edge ./internal/keeper
 	$(GO) test -race -timeout 20m $(PARTS)
-	$(GO) test -p 1 -timeout 30m $(WHOLE)
+	$(GO) test -count=1 -p 1 -timeout 30m $(WHOLE)
 
 test-all: check ## everything: full matrices, longer simulations
 	test/apps/install.sh
 	test/install.sh
 	GAPLESS_TEST_ALL=1 $(GO) test -race -timeout 30m $(PARTS)
-	GAPLESS_TEST_ALL=1 $(GO) test -p 1 -timeout 4h $(WHOLE)
+	GAPLESS_TEST_ALL=1 $(GO) test -count=1 -p 1 -timeout 4h $(WHOLE)
 
 sim: ## a million random rollouts on a model of the machine, twenty thousand with the journal on SQLite; GAPLESS_SIM_SEED=n tells one
 	GAPLESS_SIM_N=$${GAPLESS_SIM_N:-1000000} $(GO) test -count=1 -timeout 3h -v -run 'TestSimulation$$|TestPlantedBugs' ./internal/rollout
@@ -54,5 +55,14 @@ bench-pm2: build ## what users lose with PM2 and with gapless, in the same run
 	test/apps/install.sh
 	$(GO) run ./test/bench/pm2 --write docs/comparison.md
 
+man: build ## a man page for each command, in man/
+	bin/gapless man man
+
+docs: build ## the generated part of the reference: commands and exit codes
+	bin/gapless docs docs/reference
+
+recording: build ## the picture in the README: runs the demo and draws what it prints
+	docs/recording/record.sh docs/demo.svg
+
 clean:
-	rm -rf bin
+	rm -rf bin man

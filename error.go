@@ -3,6 +3,8 @@ package gapless
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // Code says what kind of thing went wrong. One table (Status, Exit) maps
@@ -40,6 +42,9 @@ var codes = map[Code]struct{ status, exit int }{
 	Internal:    {500, 1},
 	Unsupported: {501, 1},
 }
+
+// Codes are all codes, by name.
+func Codes() []Code { return slices.Sorted(maps.Keys(codes)) }
 
 // Status is the HTTP status that the API answers with for this code.
 func (c Code) Status() int {

@@ -12,11 +12,10 @@ import (
 // root. Packages that do one job never import each other; what is not listed
 // may import nothing but the root and its own subpackages.
 var may = map[string][]string{
-	"cmd/gapless":      {"internal/cli"},
-	"internal/cli":     {"internal/api", "internal/config", "internal/daemon", "internal/load"}, // load: the demo's traffic
-	"internal/daemon":  {"internal/api", "internal/edge", "internal/keeper", "internal/rollout", "internal/snapshot", "internal/store", "internal/supervise"},
-	"internal/edge":    {"internal/edge/h1"},
-	"internal/rollout": {"internal/judge"}, // the engine's one adviser
+	"cmd/gapless":     {"internal/cli"},
+	"internal/cli":    {"internal/api", "internal/config", "internal/daemon", "internal/load"}, // load: the demo's traffic
+	"internal/daemon": {"internal/api", "internal/edge", "internal/judge", "internal/keeper", "internal/rollout", "internal/snapshot", "internal/store", "internal/supervise"},
+	"internal/edge":   {"internal/edge/h1"},
 }
 
 // small are the packages that must stay small and start fast: their whole

@@ -101,7 +101,10 @@ func (s Step) String() string {
 		if s.For == 0 && s.OnUndecided == "" { // as written, before it is in a plan
 			return "judge"
 		}
-		text := fmt.Sprintf("judge for at most %s, then %s if undecided", s.For, s.OnUndecided)
+		text := fmt.Sprintf("judge for at most %s", s.For)
+		if s.OnUndecided != "" { // else the strategy's default, which is filled in when it runs
+			text += fmt.Sprintf(", then %s if undecided", s.OnUndecided)
+		}
 		if s.Note != "" {
 			text += " (" + s.Note + ")"
 		}

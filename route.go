@@ -3,6 +3,7 @@ package gapless
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Table is everything that an edge serves: all routes at once, applied
@@ -52,10 +53,15 @@ type Target struct {
 }
 
 // Validate checks what must hold for every table: shares in 0…1 that sum to
-// 1 per route, unique app names, and targets of releases that have a weight entry.
+// 1 per route, unique app names, and no two apps with the same address, host and path.
 func (t Table) Validate() error {
 	apps := map[string]bool{}
-	for _, r := range t.Routes {
+	for i, r := range t.Routes {
+		for _, o := range t.Routes[:i] {
+			if o.App != r.App && r.Collides(o) {
+				return Errorf(Invalid, "routes of %s and %s: both claim path %s of one address and host", o.App, r.App, r.Path)
+			}
+		}
 		if apps[r.App] {
 			return Errorf(Invalid, "route of %s: listed twice", r.App)
 		}
@@ -114,6 +120,16 @@ func (r Route) Share(release string) float64 {
 		}
 	}
 	return 0
+}
+
+// Collides reports whether two routes claim the same requests: one address,
+// one host (or both every host) and one path.
+func (r Route) Collides(o Route) bool {
+	overlap := func(a, b []string) bool {
+		return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+	}
+	return r.Path == o.Path && overlap(r.Listen, o.Listen) &&
+		(len(r.Hosts) == 0 && len(o.Hosts) == 0 || overlap(r.Hosts, o.Hosts))
 }
 
 // Percent writes a share for people: "25 %".

@@ -5,6 +5,7 @@ set -eu
 need=""
 command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx-light"
 command -v wrk >/dev/null 2>&1 || need="$need wrk"
+command -v curl >/dev/null 2>&1 || need="$need curl"
 command -v setcap >/dev/null 2>&1 || [ -x /usr/sbin/setcap ] || need="$need libcap2-bin"
 [ -n "$need" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -26,12 +30,16 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			address, err := freeAddress()
-			if err != nil {
-				return err
-			}
 			env.Setenv("GAPLESS_HOME", home)
-			env.Setenv("ADDRESS", address)
+			for _, name := range []string{"ADDRESS", "OTHER_ADDRESS"} {
+				address, err := freeAddress()
+				for ; err == nil && address == env.Getenv("ADDRESS"); address, err = freeAddress() {
+				}
+				if err != nil {
+					return err
+				}
+				env.Setenv(name, address)
+			}
 			env.Setenv("PATH", os.Getenv("PATH"))
 			env.Defer(func() { // a script that failed half-way leaves nothing running
 				down := exec.Command("gapless", "down", "--all")
@@ -44,10 +52,34 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	}
+	params.Cmds = map[string]func(*testscript.TestScript, bool, []string){"json": isJSON}
 	if os.Getenv("UPDATE_SCRIPTS") != "" {
 		params.UpdateScripts = true
 	}
 	testscript.Run(t, params)
+}
+
+// isJSON is the script command "json": the last stdout is JSON, one value or
+// one per line.
+func isJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: json")
+	}
+	out := ts.ReadFile("stdout")
+	n := 0
+	for dec := json.NewDecoder(strings.NewReader(out)); ; n++ {
+		var v any
+		err := dec.Decode(&v)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			ts.Fatalf("stdout is not JSON: %v\n%s", err, out)
+		}
+	}
+	if n == 0 {
+		ts.Fatalf("stdout is empty")
+	}
 }
 
 func freeAddress() (string, error) {

@@ -132,8 +132,9 @@ type AppStatus struct {
 // InstanceStatus is an instance with its traffic.
 type InstanceStatus struct {
 	gapless.Instance
-	Role     string `json:"role"`
-	InFlight int    `json:"in_flight"`
-	Requests uint64 `json:"requests"`
-	Healthy  bool   `json:"healthy"`
+	Role     string  `json:"role"`
+	InFlight int     `json:"in_flight"`
+	Requests uint64  `json:"requests"`
+	Healthy  bool    `json:"healthy"`
+	CPU      float64 `json:"cpu,omitempty"` // seconds of processor time so far, of the process tree
 }

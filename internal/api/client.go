@@ -83,6 +83,10 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		var request *url.Error
+		if errors.As(err, &request) {
+			err = request.Err // the URL says nothing, it is always the same socket
+		}
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, gapless.Errorf(gapless.NotAllowed, "reach the daemon: %w", err).WithHint("it belongs to somebody else: use their account, or your own GAPLESS_HOME")
 		}

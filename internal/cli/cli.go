@@ -31,20 +31,36 @@ func Main() int {
 		fmt.Fprintln(os.Stderr, "gapless: Windows is not supported\nhint: run it inside WSL 2")
 		return gapless.Unsupported.Exit()
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), interrupts()...)
 	defer stop()
+	cobra.EnableCommandSorting = false // the help has an order of its own
 	c := &command{term: newTerm()}
 	root := c.root()
+	root.SetOut(c.term.out)
+	root.SetErr(c.term.err)
 	root.SetArgs(os.Args[1:])
-	return c.report(root.ExecuteContext(ctx))
+	cmd, err := root.ExecuteContextC(ctx)
+	c.path = cmd.CommandPath()
+	return c.report(err)
+}
+
+// interrupts are the signals that end a command. One that is to outlive its
+// terminal, as after nohup, is left alone by the end of it.
+func interrupts() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
 }
 
 // command is what every command shares.
 type command struct {
 	term    *term
-	json    bool // --json, also when it is a stream
-	stream  bool // --json=stream
-	started bool // this command started gapless
+	json    bool   // --json, also when it is a stream
+	stream  bool   // --json=stream
+	started bool   // this command started gapless
+	path    string // of the command that runs: "gapless deploy"
 }
 
 // report prints an error as people need it and returns the exit code: the one
@@ -61,14 +77,18 @@ func (c *command) report(err error) int {
 		err = c.whyNoDaemon(err)
 	}
 	if gapless.CodeOf(err) == gapless.Internal && usageError(err) {
-		err = gapless.Errorf(gapless.Invalid, "%s", err).WithHint("see: gapless --help")
+		err = gapless.Errorf(gapless.Invalid, "%s", err)
 	}
 	if errors.Is(err, context.Canceled) {
 		return gapless.Detached.Exit()
 	}
 	c.term.errorf("%s", err)
 	c.term.annotate("error", err.Error())
-	if hint := gapless.HintOf(err); hint != "" {
+	hint := gapless.HintOf(err)
+	if hint == "" && gapless.CodeOf(err) == gapless.Invalid {
+		hint = "see: " + c.path + " --help"
+	}
+	if hint != "" {
 		c.term.hintf("%s", hint)
 	}
 	return gapless.CodeOf(err).Exit()
@@ -81,7 +101,7 @@ func (e *exitCode) Error() string { return string(e.code) }
 
 // usageError recognises what cobra says about wrong flags and arguments.
 func usageError(err error) bool {
-	for _, mark := range []string{"unknown command", "unknown flag", "unknown shorthand", "flag needs an argument",
+	for _, mark := range []string{"unknown shorthand", "flag needs an argument",
 		"invalid argument", "accepts ", "requires ", "required flag"} {
 		if strings.HasPrefix(err.Error(), mark) {
 			return true
@@ -103,13 +123,18 @@ a request, and keeps the old version when the new one is broken.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().Var(&jsonFlag{c}, "json", "print one JSON object on stdout; --json=stream: every event as a line, the rollout as the last")
 	root.PersistentFlags().Lookup("json").NoOptDefVal = "object"
+	root.PersistentFlags().BoolFunc("no-color", "no colour, as with NO_COLOR in the environment", func(string) error {
+		c.term.noColor()
+		return nil
+	})
 	root.AddCommand(c.up(), c.deploy(), c.status(), c.logs(), c.plan(), c.promote(), c.pause(), c.resume(), c.abort(), c.rollback(),
 		c.restart(), c.scale(), c.releases(), c.history(), c.show(), c.down(), c.backup(), c.restore(), c.install(), c.uninstall(), c.demo(), c.version())
 	root.AddCommand(c.upgrade())
 	root.AddCommand(c.processes()...)
+	root.AddCommand(c.top(), c.completion(), c.man(), c.docs())
+	c.finish(root)
 	return root
 }
 
@@ -123,7 +148,8 @@ func (f *jsonFlag) String() string { return "" }
 func (f *jsonFlag) Set(v string) error {
 	f.c.json, f.c.stream = v != "false", v == "stream"
 	if v != "object" && v != "stream" && v != "true" && v != "false" {
-		return gapless.Errorf(gapless.Invalid, "--json=%s is neither --json nor --json=stream", v)
+		return gapless.Errorf(gapless.Invalid, "--json=%s is neither --json nor --json=stream", v).
+			WithHint("write --json for one object, --json=stream for every event as a line")
 	}
 	return nil
 }
@@ -131,6 +157,8 @@ func (f *jsonFlag) Set(v string) error {
 func (c *command) version() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Long: `Print the version of this binary. The one that runs may be another:
+gapless status --wide prints that.`,
 		RunE: func(*cobra.Command, []string) error {
 			if c.json {
 				return c.term.json(map[string]string{"version": Version, "go": runtime.Version(), "system": runtime.GOOS + "/" + runtime.GOARCH})
@@ -165,10 +193,6 @@ func (c *command) client() (*api.Client, error) {
 // here is the app that was started from the directory the person stands in;
 // nil if there is none, or more than one.
 func (c *command) here(ctx context.Context, client *api.Client) (*api.AppStatus, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return nil, err
-	}
 	st, err := client.Status(ctx)
 	if api.NoDaemon(err) {
 		return nil, nil
@@ -176,16 +200,26 @@ func (c *command) here(ctx context.Context, client *api.Client) (*api.AppStatus,
 	if err != nil {
 		return nil, err
 	}
+	return startedHere(st.Apps), nil
+}
+
+// startedHere is the one app whose directory this is; nil if there is none,
+// or more than one.
+func startedHere(apps []api.AppStatus) *api.AppStatus {
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil
+	}
 	var found *api.AppStatus
-	for i := range st.Apps {
-		if st.Apps[i].Source == dir {
+	for i := range apps {
+		if apps[i].Source == dir {
 			if found != nil {
-				return nil, nil
+				return nil
 			}
-			found = &st.Apps[i]
+			found = &apps[i]
 		}
 	}
-	return found, nil
+	return found
 }
 
 // meant is the daemon's client and the app that a command is about.

@@ -108,7 +108,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if d.dir, err = os.MkdirTemp("", "gapless-demo-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.cleanUp(err)) }()
+	defer func() { err = d.end(err) }()
 	if d.address, err = freeAddress(); err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (d *demo) finish() error {
 	}
 	if d.keep {
 		d.c.term.hintf("the demo's app answers on http://%s; play on with: cd %s && export GAPLESS_HOME=%s", d.address, d.app(), d.home())
-		d.c.term.hintf("end it with: GAPLESS_HOME=%s %s down --all && rm -r %s", d.home(), d.exe, d.dir)
+		d.c.term.hintf("end it with: %s", d.removal())
 	}
 	if r.Dropped > 0 || others > 0 {
 		return gapless.Errorf(gapless.Internal, "%d requests were dropped and %d answered badly by a good release: %v", r.Dropped, others, r.Errors)
@@ -315,19 +315,44 @@ func (d *demo) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// cleanUp ends what the demo started, also after Ctrl-C.
-func (d *demo) cleanUp(failed error) error {
+// end cleans up. What could not be cleaned up is told with how to do that by
+// hand, also after Ctrl-C, of which nothing else would be said.
+func (d *demo) end(failed error) error {
 	if d.keep && failed == nil {
 		return nil
 	}
+	left := d.cleanUp()
+	if left == nil {
+		return failed
+	}
+	code, text := gapless.Internal, left.Error()
+	if failed != nil && !errors.Is(failed, context.Canceled) {
+		code, text = gapless.CodeOf(failed), failed.Error()+"\n"+text
+	}
+	return gapless.Errorf(code, "%s", text).WithHint("%s", "what is left of the demo can be removed with: "+d.removal())
+}
+
+// removal is what a person types to get rid of the demo.
+func (d *demo) removal() string {
+	return fmt.Sprintf("GAPLESS_HOME=%s %s down --all && rm -r %s", d.home(), d.exe, d.dir)
+}
+
+// cleanUp ends what the demo started.
+func (d *demo) cleanUp() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if _, err := os.Stat(d.home()); err == nil {
-		if out, err := d.command(ctx, "down", "--all").Output(); err != nil {
-			return fmt.Errorf("end the demo: %w %s; its files are in %s", err, out, d.dir)
+		var story bytes.Buffer
+		down := d.command(ctx, "down", "--all")
+		down.Stderr = &story
+		if err := down.Run(); err != nil {
+			return fmt.Errorf("end the demo, whose app may run on: %w %s", err, bytes.TrimSpace(story.Bytes()))
 		}
 	}
-	return os.RemoveAll(d.dir)
+	if err := os.RemoveAll(d.dir); err != nil {
+		return fmt.Errorf("remove the demo's files: %w", err)
+	}
+	return nil
 }
 
 // freeAddress is a loopback address below the range of outgoing connections.
@@ -340,7 +365,8 @@ func freeAddress() (string, error) {
 		}
 		return address, ln.Close()
 	}
-	return "", gapless.Errorf(gapless.Unavailable, "no free port between 18080 and 19079")
+	return "", gapless.Errorf(gapless.Unavailable, "no free port between 18080 and 19079").
+		WithHint("end what listens there; ss -ltnp shows it")
 }
 
 func pause(ctx context.Context, d time.Duration) error {

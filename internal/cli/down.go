@@ -12,7 +12,10 @@ func (c *command) down() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "down [app]",
 		Short: "Stop an app after its in-flight work ended; --all stops everything",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `Stop an app: the edge takes no new request for it, what is in flight ends, then
+its instances are told to stop. Releases, history and logs stay, and gapless up
+starts it again. With --all, gapless's own processes end, too.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all {
 				if len(args) > 0 {
@@ -25,6 +28,9 @@ func (c *command) down() *cobra.Command {
 				if err := daemon.Stop(cmd.Context(), home); err != nil {
 					return err
 				}
+				if c.json {
+					return c.term.json(map[string]any{"down": "all"})
+				}
 				c.term.answerf("%s everything is down", good.Render("✓"))
 				return nil
 			}
@@ -34,6 +40,9 @@ func (c *command) down() *cobra.Command {
 			}
 			if err := client.Down(cmd.Context(), name); err != nil {
 				return err
+			}
+			if c.json {
+				return c.term.json(map[string]any{"down": name})
 			}
 			c.term.answerf("%s %s is down", good.Render("✓"), name)
 			return nil

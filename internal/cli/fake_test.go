@@ -16,6 +16,8 @@ import (
 
 	"gapless"
 	"gapless/internal/api"
+	"gapless/internal/daemon"
+	"gapless/internal/judge"
 )
 
 // fake is a daemon with one rollout that the test drives.
@@ -27,6 +29,7 @@ type fake struct {
 	events  []gapless.Event
 	changed chan struct{} // closed when something changes
 	calls   []string
+	asked   func(*api.AppStatus) // called before each Status
 }
 
 func newFake() *fake {
@@ -45,9 +48,29 @@ func newFake() *fake {
 		Releases: []gapless.ReleaseTraffic{{Release: "v41", Requests: 12031, Latency: latency}, {Release: "v42", Requests: 630, Failed: 2, Latency: latency}},
 		Rollout: &gapless.Rollout{ID: "r1", App: "shop", Kind: "deploy", From: "v41", To: "v42", Plan: plan, Cursor: 3, Strategy: "canary",
 			Outcome: gapless.Running, Started: time.Now(), Weight: .05,
-			Verdict: &gapless.Verdict{Kind: gapless.Undecided, Reason: "not proven", Evidence: gapless.Figures{
-				Candidate: gapless.Arm{Requests: 630, Bad: 2}, Stable: gapless.Arm{Requests: 12000, Bad: 3}}, Needed: gapless.Needed{Bad: 4, Requests: 1000}}},
+			Verdict: verdict(gapless.Arm{Requests: 630, Bad: 2}, gapless.Arm{Requests: 12000, Bad: 3})},
 	}}
+}
+
+// newFakeApp is a fake whose app also has a process without HTTP.
+func newFakeApp() *fake {
+	s := newFake()
+	s.app.Counts = map[string]int{"web": 2, "mailer": 1}
+	s.app.Instances = append(s.app.Instances, api.InstanceStatus{Healthy: true, Role: "candidate",
+		Instance: gapless.Instance{Release: "v42", Process: "mailer", Slot: 1, State: gapless.Ready}})
+	return s
+}
+
+// verdict is what the judge says of these counts at 5 %.
+func verdict(candidate, stable gapless.Arm) *gapless.Verdict {
+	j, err := judge.New(judge.Config{Candidate: "v42", Stable: "v41"})
+	if err != nil {
+		panic(err)
+	}
+	v := j.Observe([]gapless.Tally{
+		{Release: "v42", Weight: .05, Requests: candidate.Requests, Bad: candidate.Bad},
+		{Release: "v41", Weight: .05, Requests: stable.Requests, Bad: stable.Bad}}).Verdict(.05)
+	return &v
 }
 
 // change does something to the rollout and wakes who listens.
@@ -93,6 +116,9 @@ func (s *fake) called(t *testing.T, what string) {
 func (s *fake) Status(context.Context) (api.Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.asked != nil {
+		s.asked(&s.app)
+	}
 	return api.Status{Apps: []api.AppStatus{s.app}}, nil
 }
 
@@ -100,6 +126,18 @@ func (s *fake) Rollout(context.Context, string) (gapless.Rollout, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return *s.app.Rollout, nil
+}
+
+func (s *fake) Releases(context.Context, string) ([]gapless.Release, error) {
+	return []gapless.Release{{Name: "v42", ID: "0123456789abcdef", App: "shop", Created: time.Now(), Runtime: gapless.Runtime{Name: "node", Version: "20.20.2"},
+		Commands: map[string][]string{"web": {"node", "a-server-with-a-name-that-is-rather-long.js", "--port", "$PORT"}}},
+		{Name: "v41", ID: "fedcba9876543210", App: "shop", Created: time.Now().Add(-time.Hour)}}, nil
+}
+
+func (s *fake) Rollouts(context.Context, string) ([]gapless.Rollout, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []gapless.Rollout{*s.app.Rollout}, nil
 }
 
 func (s *fake) steer(what string, f func(*gapless.Rollout)) (gapless.Rollout, error) {
@@ -153,6 +191,12 @@ func (s *fake) Logs(context.Context, string, api.LogRequest) (iter.Seq2[api.LogL
 	}, nil
 }
 
+// home offers s as the daemon of a home.
+func (s *fake) home(t *testing.T) string {
+	t.Helper()
+	return filepath.Dir(filepath.Dir(s.serve(t)))
+}
+
 // serve offers s on a socket.
 func (s *fake) serve(t *testing.T) (socket string) {
 	t.Helper()
@@ -161,7 +205,10 @@ func (s *fake) serve(t *testing.T) (socket string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket = filepath.Join(dir, "api")
+	socket = daemon.Home(dir).APISocket()
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	ln, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)

@@ -9,8 +9,20 @@ import (
 	"gapless"
 )
 
+// historySheet is the table of rollouts.
+var historySheet = sheet{"history", []column{
+	{head: "ROLLOUT"},
+	{head: "KIND", drop: 3},
+	{head: "RELEASES", drop: 1},
+	{head: "OUTCOME"},
+	{head: "BEGAN", drop: 2},
+	{head: "TOOK", drop: 4},
+	{head: "WHY", drop: 5, text: true},
+}}
+
 func (c *command) history() *cobra.Command {
-	return &cobra.Command{
+	var show tableFlags
+	cmd := &cobra.Command{
 		Use:   "history [app]",
 		Short: "List an app's rollouts, newest first",
 		Args:  cobra.MaximumNArgs(1),
@@ -26,15 +38,19 @@ func (c *command) history() *cobra.Command {
 			if c.json {
 				return c.term.json(list)
 			}
-			rows := [][]string{{"ROLLOUT", "KIND", "RELEASES", "OUTCOME", "BEGAN", "TOOK", "WHY"}}
+			var rows [][]string
 			for _, r := range list {
 				rows = append(rows, []string{r.ID, r.Kind, fromTo(r), outcomeWord(r), age(r.Started) + " ago", took(r), plainText(r.Reason)})
 			}
-			c.term.table(rows)
+			if err := c.term.sheet(historySheet, show, rows); err != nil {
+				return err
+			}
 			c.term.hintf("everything about one of them: gapless show ROLLOUT")
 			return nil
 		},
 	}
+	show.add(cmd, historySheet, "leave no column out")
+	return cmd
 }
 
 // outcomeWord is how a rollout ended, as people say it.

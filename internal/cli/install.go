@@ -182,6 +182,9 @@ cron.`,
 			if err != nil {
 				return err
 			}
+			if print && c.json {
+				return c.term.json(map[string]string{"service": s.name, "text": s.text()})
+			}
 			if print {
 				c.term.answerf("%s", strings.TrimSuffix(s.text(), "\n"))
 				return nil
@@ -204,32 +207,54 @@ func (c *command) installService(ctx context.Context, s service) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return gapless.Errorf(gapless.Unavailable, "write the unit: %w", err)
+		return gapless.Errorf(gapless.Unavailable, "write the unit: %w", err).WithHint("gapless install --print shows it; write it by hand")
 	}
 	if err := os.WriteFile(path, []byte(s.text()), 0o644); err != nil {
-		return gapless.Errorf(gapless.Unavailable, "write the unit: %w", err)
+		return gapless.Errorf(gapless.Unavailable, "write the unit: %w", err).WithHint("gapless install --print shows it; write it by hand")
 	}
-	c.term.answerf("%s wrote %s", good.Render("✓"), path)
+	done := installed{Service: s.name, Unit: path}
+	if !c.json {
+		c.term.answerf("%s wrote %s", good.Render("✓"), path)
+	}
 	if !s.runs() {
 		c.term.hintf("systemd does not run here; where it does: systemctl daemon-reload, then systemctl enable --now %s", s.name)
-		return nil
+		return c.installed(done)
 	}
 	for _, args := range [][]string{{"daemon-reload"}, {"enable", s.name}} {
 		if err := s.systemctl(ctx, args...); err != nil {
 			return err
 		}
 	}
+	done.Enabled = true
 	if s.user {
 		c.term.hintf("to start without a login: loginctl enable-linger")
 	}
 	if up(ctx, s.home) {
 		c.term.hintf("gapless runs already, started by hand; systemd takes over with the next start of the machine, or now, with a pause: gapless down --all && systemctl start %s", s.name)
-		return nil
+		return c.installed(done)
 	}
 	if err := s.systemctl(ctx, "start", s.name); err != nil {
 		return err
 	}
-	c.term.answerf("%s %s is enabled and runs", good.Render("✓"), s.name)
+	if !c.json {
+		c.term.answerf("%s %s is enabled and runs", good.Render("✓"), s.name)
+	}
+	done.Started = true
+	return c.installed(done)
+}
+
+// installed is what `gapless install --json` prints.
+type installed struct {
+	Service string `json:"service"`
+	Unit    string `json:"unit"`    // path of the file
+	Enabled bool   `json:"enabled"` // systemd starts it with the machine
+	Started bool   `json:"started"` // by this command
+}
+
+func (c *command) installed(done installed) error {
+	if c.json {
+		return c.term.json(done)
+	}
 	return nil
 }
 

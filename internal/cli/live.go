@@ -204,7 +204,7 @@ func figures(t gapless.ReleaseTraffic) string {
 	if t.Failed+t.Status[5] > 0 {
 		wrong = bad.Render(wrong)
 	}
-	text := fmt.Sprintf("%d requests · %s", t.Requests, wrong)
+	text := fmt.Sprintf("%d %s · %s", t.Requests, plural("request", int(t.Requests)), wrong)
 	if t.Requests > 0 {
 		text += fmt.Sprintf(" · p50 %s · p99 %s", milliseconds(gapless.Quantile(t.Latency, .5)), milliseconds(gapless.Quantile(t.Latency, .99)))
 	}

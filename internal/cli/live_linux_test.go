@@ -58,7 +58,7 @@ func TestLiveViewShowsTheEvidence(t *testing.T) {
 		"v41 ███████████████████████░   95 %  12031 requests · 0 bad · p50 10.24 ms · p99 10.24 ms",
 		"v42 █░░░░░░░░░░░░░░░░░░░░░░░    5 %  630 requests · 2 bad",
 		"undecided  v42: 2 of 630 bad · v41: 3 of 12000 bad",
-		"1000 good requests needed to go on, or 4 bad in a row to go back",
+		"2 bad in a row needed to go back; good ones end this step no sooner",
 		"new v42/1 ready · v42/2 crashed",
 		"v42/2 │ TypeError: x is not a function zzz",
 		"p pause · a abort · q leave, it goes on",
@@ -182,5 +182,23 @@ func TestPlainWhereNobodyLooks(t *testing.T) {
 				t.Errorf("a view in %q", x.output())
 			}
 		})
+	}
+}
+
+// TestNeeded: a judge that can prove a release good says how many requests
+// that takes, one that cannot does not promise it.
+func TestNeeded(t *testing.T) {
+	for _, c := range []struct {
+		verdict *gapless.Verdict
+		want    string
+	}{
+		{nil, ""},
+		{verdict(gapless.Arm{Requests: 30}, gapless.Arm{Requests: 600}), "2 bad in a row needed to go back; good ones end this step no sooner"},
+		{&gapless.Verdict{Kind: gapless.Undecided, Needed: gapless.Needed{Bad: 2, Requests: 900}}, "900 good requests needed to go on, or 2 bad in a row to go back"},
+		{&gapless.Verdict{Kind: gapless.Worse, Needed: gapless.Needed{Bad: 2}}, ""},
+	} {
+		if got := needed(c.verdict); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.verdict, got, c.want)
+		}
 	}
 }

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,12 +26,14 @@ func (c *command) logs() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if req.Lines < 0 {
-				return gapless.Errorf(gapless.Invalid, "--lines %d is negative", req.Lines)
+				return gapless.Errorf(gapless.Invalid, "--lines %d is negative", req.Lines).
+					WithHint("write how many of the last lines to show, as in --lines 200; 0 with -f shows only new ones")
 			}
 			client, name, err := c.meant(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
+			lines := 0
 			for line, err := range client.Logs(cmd.Context(), name, req) {
 				if err != nil {
 					if cmd.Context().Err() != nil {
@@ -36,12 +41,16 @@ func (c *command) logs() *cobra.Command {
 					}
 					return err
 				}
+				lines++
 				if err := c.logLine(line); err != nil {
 					if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
 						return nil // gapless logs | head
 					}
 					return err
 				}
+			}
+			if lines == 0 && req.Instance != "" {
+				c.noLines(cmd.Context(), client, name, req.Instance)
 			}
 			return nil
 		},
@@ -52,6 +61,29 @@ func (c *command) logs() *cobra.Command {
 	f.StringVarP(&req.Instance, "instance", "i", "", "only of these: v3, v3/1, worker, v3/worker.1")
 	f.StringVar(&req.Stream, "stream", "", "only out, or only err")
 	return cmd
+}
+
+// noLines says why there is perhaps nothing to see of an instance: its name
+// may be wrong. Those of former releases are not known any more, so that is
+// no error.
+func (c *command) noLines(ctx context.Context, client *api.Client, app, instance string) {
+	st, err := client.Status(ctx)
+	if err != nil {
+		return
+	}
+	var labels []string
+	for _, a := range only(st.Apps, app) {
+		for _, in := range a.Instances {
+			labels = append(labels, in.Label())
+		}
+	}
+	switch near := gapless.Nearest(instance, labels); {
+	case slices.Contains(labels, instance):
+	case near != "":
+		c.term.hintf("%s printed nothing; did you mean %s?", instance, near)
+	case len(labels) > 0:
+		c.term.hintf("%s printed nothing; what runs: %s", instance, strings.Join(labels, ", "))
+	}
 }
 
 func (c *command) logLine(l api.LogLine) error {

@@ -90,7 +90,8 @@ func needed(v *gapless.Verdict) string {
 	case v.Needed.Bad > 0 && v.Needed.Requests > 0:
 		return fmt.Sprintf("%d good requests needed to go on, or %d bad in a row to go back", v.Needed.Requests, v.Needed.Bad)
 	case v.Needed.Bad > 0:
-		return fmt.Sprintf("%d bad in a row needed to go back", v.Needed.Bad)
+		// Nothing proves it good as long as the judge has no test for that.
+		return fmt.Sprintf("%d bad in a row needed to go back; good ones end this step no sooner", v.Needed.Bad)
 	case v.Needed.Requests > 0:
 		return fmt.Sprintf("%d good requests needed to go on", v.Needed.Requests)
 	}

@@ -19,7 +19,11 @@ func (c *command) processes() []*cobra.Command {
 		}
 	}
 	return []*cobra.Command{
-		{Use: "keeper", Short: "Run in the foreground; for systemd and containers", Args: cobra.NoArgs,
+		{Use: "keeper", Short: "Run in the foreground; for systemd and containers",
+			Long: `Run gapless in the foreground: keeper, which starts the daemon and the edge, and
+every app that was up. SIGTERM drains and ends all of it. systemd runs this (see
+gapless install), and it can be the first process of a container.`,
+			Args: cobra.NoArgs,
 			RunE: run(func(cmd *cobra.Command, home daemon.Home) error {
 				return daemon.RunKeeper(cmd.Context(), home, Version)
 			})},

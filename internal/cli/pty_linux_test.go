@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(c.report(err))
 	}
+	if args := os.Getenv("GAPLESS_TEST_ARGS"); args != "" {
+		os.Args = append(os.Args[:1], strings.Fields(args)...)
+		os.Exit(Main())
+	}
 	os.Exit(m.Run())
 }
 
@@ -52,6 +56,18 @@ type terminal struct {
 
 // watchIn starts the watching command in a terminal of that size.
 func watchIn(t *testing.T, s *fake, width, height int, env ...string) *terminal {
+	t.Helper()
+	return startIn(t, width, height, append([]string{"GAPLESS_TEST_WATCH=" + s.serve(t), "GAPLESS_TEST_INTERRUPT=detach"}, env...)...)
+}
+
+// runIn starts a command line in a terminal of that size.
+func runIn(t *testing.T, s *fake, width, height int, args string, env ...string) *terminal {
+	t.Helper()
+	return startIn(t, width, height, append([]string{"GAPLESS_TEST_ARGS=" + args, "GAPLESS_HOME=" + s.home(t)}, env...)...)
+}
+
+// startIn starts this test binary in a terminal of that size.
+func startIn(t *testing.T, width, height int, env ...string) *terminal {
 	t.Helper()
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -72,7 +88,7 @@ func watchIn(t *testing.T, s *fake, width, height int, env ...string) *terminal 
 	x := &terminal{t: t, master: os.NewFile(uintptr(fd), "ptmx"), width: width, height: height, done: make(chan struct{})}
 	x.resize(width, height)
 	x.cmd = exec.Command(os.Args[0])
-	x.cmd.Env = append([]string{"GAPLESS_TEST_WATCH=" + s.serve(t), "GAPLESS_TEST_INTERRUPT=detach", "TERM=xterm-256color", "LANG=C.UTF-8"}, env...)
+	x.cmd.Env = append([]string{"TERM=xterm-256color", "LANG=C.UTF-8"}, env...)
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.cmd.Start(); err != nil {
@@ -155,6 +171,8 @@ func (x *terminal) screen() string {
 func emulate(out string, width, height int) ([]string, error) {
 	rows := [][]rune{nil}
 	row, col := 0, 0
+	var kept [][]rune // what the other buffer hides
+	var keptRow, keptCol int
 	for len(out) > 0 {
 		if rest, ok := strings.CutPrefix(out, "\x1b["); ok {
 			end := strings.IndexFunc(rest, func(r rune) bool { return r >= '@' && r <= '~' })
@@ -164,6 +182,21 @@ func emulate(out string, width, height int) ([]string, error) {
 			n, _ := strconv.Atoi(rest[:end])
 			switch rest[end] {
 			case 'm':
+			case 'h', 'l':
+				switch mode := rest[:end+1]; mode {
+				case "?25h", "?25l":
+				case "?1049h":
+					kept, keptRow, keptCol = rows, row, col
+					rows, row, col = [][]rune{nil}, 0, 0
+				case "?1049l":
+					rows, row, col, kept = kept, keptRow, keptCol, nil
+				default:
+					return nil, fmt.Errorf("unexpected mode %q", mode)
+				}
+			case 'H':
+				row, col = 0, 0
+			case 'K':
+				rows[row] = rows[row][:min(col, len(rows[row]))]
 			case 'A':
 				if row -= max(1, n); row < 0 || len(rows)-row > height {
 					return nil, fmt.Errorf("the cursor goes up %d lines and leaves the screen", n)
@@ -189,6 +222,9 @@ func emulate(out string, width, height int) ([]string, error) {
 			if row++; row == len(rows) {
 				rows = append(rows, nil)
 			}
+			if kept != nil && row >= height {
+				return nil, fmt.Errorf("a screen of %d rows scrolls", height)
+			}
 		case r < ' ':
 			return nil, fmt.Errorf("unexpected control character %q", r)
 		default:
@@ -207,4 +243,15 @@ func emulate(out string, width, height int) ([]string, error) {
 		text[i] = string(r)
 	}
 	return text, nil
+}
+
+// gone waits until the screen does not hold a text any more.
+func (x *terminal) gone(text string) {
+	x.t.Helper()
+	for end := time.Now().Add(10 * time.Second); strings.Contains(x.screen(), text); {
+		if time.Now().After(end) {
+			x.t.Fatalf("%q is still in:\n%s", text, x.screen())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }

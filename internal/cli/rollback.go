@@ -9,7 +9,10 @@ import (
 	"gapless/internal/api"
 )
 
-var releaseName = regexp.MustCompile(`^v[0-9]+$`)
+var (
+	releaseName = regexp.MustCompile(`^v[0-9]+$`)
+	bareNumber  = regexp.MustCompile(`^[0-9]+$`)
+)
 
 func (c *command) rollback() *cobra.Command {
 	var f watchFlags
@@ -41,6 +44,9 @@ still warm (keep, blue-green) that takes one change of the route.`,
 func splitRelease(args []string) (rest []string, release string, err error) {
 	if len(args) > 0 && releaseName.MatchString(args[len(args)-1]) {
 		return args[:len(args)-1], args[len(args)-1], nil
+	}
+	if n := len(args); n > 0 && bareNumber.MatchString(args[n-1]) {
+		return nil, "", gapless.Errorf(gapless.Invalid, "%q is not a release", args[n-1]).WithHint("did you mean v%s?", args[n-1])
 	}
 	if len(args) == 2 {
 		return nil, "", gapless.Errorf(gapless.Invalid, "%q is not a release", args[1]).

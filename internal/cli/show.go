@@ -20,7 +20,9 @@ func (c *command) show() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show [ROLLOUT]",
 		Short: "Show everything about one rollout: plan, verdict, events; the last one if none is named",
-		Args:  cobra.MaximumNArgs(1),
+		Example: `  gapless show                          # the last one of this directory's app
+  gapless show 20260102T030405-abcde    # one that gapless history lists`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := c.client()
 			if err != nil {
@@ -63,7 +65,7 @@ func (c *command) lastRollout(ctx context.Context, client *api.Client) (string, 
 		return "", err
 	}
 	if len(list) == 0 {
-		return "", gapless.Errorf(gapless.NotFound, "%s had no rollout yet", name)
+		return "", gapless.Errorf(gapless.NotFound, "%s had no rollout yet", name).WithHint("begin one with: gapless deploy")
 	}
 	return list[0].ID, nil
 }

@@ -16,7 +16,10 @@ func (c *command) restart() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restart [app]",
 		Short: "Replace every instance by a new one of the same release, without a gap",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `Replace every instance by a new one of the release that serves, half of them at
+a time, as a deployment would: the new ones are ready before old ones drain.
+Files that changed since the last deploy do not matter; gapless deploy ships them.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.roll(cmd, "restart", f, args, func(client *api.Client, app string) (gapless.Rollout, error) {
 				return client.Restart(cmd.Context(), app)
@@ -78,8 +81,18 @@ func (c *command) roll(cmd *cobra.Command, kind string, f watchFlags, args []str
 	return c.watch(cmd.Context(), client, r, f)
 }
 
+// releasesSheet is the table of releases.
+var releasesSheet = sheet{"releases", []column{
+	{head: "RELEASE"},
+	{head: "ID", drop: 3},
+	{head: "MADE", drop: 1},
+	{head: "RUNTIME", drop: 2},
+	{head: "RUNS", drop: 4, text: true},
+}}
+
 func (c *command) releases() *cobra.Command {
-	return &cobra.Command{
+	var show tableFlags
+	cmd := &cobra.Command{
 		Use:   "releases [app]",
 		Short: "List an app's releases, newest first",
 		Args:  cobra.MaximumNArgs(1),
@@ -95,14 +108,15 @@ func (c *command) releases() *cobra.Command {
 			if c.json {
 				return c.term.json(list)
 			}
-			rows := [][]string{{"RELEASE", "ID", "MADE", "RUNTIME", "RUNS"}}
+			var rows [][]string
 			for _, r := range list {
 				rows = append(rows, []string{r.Name, r.ID, age(r.Created) + " ago", strings.TrimSpace(r.Runtime.Name + " " + r.Runtime.Version), runs(r)})
 			}
-			c.term.table(rows)
-			return nil
+			return c.term.sheet(releasesSheet, show, rows)
 		},
 	}
+	show.add(cmd, releasesSheet, "leave no column out")
+	return cmd
 }
 
 func runs(r gapless.Release) string {

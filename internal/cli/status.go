@@ -13,8 +13,24 @@ import (
 	"gapless/internal/api"
 )
 
+// statusSheet is the table of instances.
+var statusSheet = sheet{"status", []column{
+	{head: "INSTANCE"},
+	{head: "STATE", drop: 1},
+	{head: "FOR", drop: 4},
+	{head: "IN FLIGHT", drop: 5, right: true},
+	{head: "REQUESTS", drop: 3, right: true},
+	{head: "MEMORY", drop: 2, right: true},
+	{head: "RESTARTS", drop: 6, right: true},
+	{head: "CPU TIME", wide: true, right: true},
+	{head: "PID", wide: true, right: true},
+	{head: "ADDRESS", wide: true},
+	{head: "ID", wide: true},
+}}
+
 func (c *command) status() *cobra.Command {
-	var follow, wide bool
+	var follow bool
+	var show tableFlags
 	f := watchFlags{onInterrupt: "detach"}
 	cmd := &cobra.Command{
 		Use:     "status [app]",
@@ -22,6 +38,9 @@ func (c *command) status() *cobra.Command {
 		Short:   "Show apps, releases and instances",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := show.pick(statusSheet); err != nil {
+				return err
+			}
 			client, err := c.client()
 			if err != nil {
 				return err
@@ -29,6 +48,9 @@ func (c *command) status() *cobra.Command {
 			st, err := client.Status(cmd.Context())
 			if api.NoDaemon(err) && c.whyNoDaemon(err) != err {
 				return err
+			}
+			if api.NoDaemon(err) && len(args) > 0 {
+				return gapless.Errorf(gapless.NotFound, "no app %q: nothing runs here", args[0]).WithHint("start an app with: gapless up")
 			}
 			if api.NoDaemon(err) {
 				if c.json {
@@ -42,8 +64,9 @@ func (c *command) status() *cobra.Command {
 				return err
 			}
 			if len(args) > 0 {
+				apps := st.Apps
 				if st.Apps = only(st.Apps, args[0]); len(st.Apps) == 0 {
-					return gapless.Errorf(gapless.NotFound, "no app %q", args[0]).WithHint("list them with: gapless status")
+					return noApp(apps, args[0])
 				}
 			}
 			if follow {
@@ -52,12 +75,11 @@ func (c *command) status() *cobra.Command {
 			if c.json {
 				return c.term.json(st)
 			}
-			c.printStatus(st, wide)
-			return nil
+			return c.printStatus(st, show)
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "follow the rollout that is under way")
-	cmd.Flags().BoolVarP(&wide, "wide", "w", false, "also show process IDs, addresses and gapless's own processes")
+	show.add(cmd, statusSheet, "leave no column out; also show process IDs, addresses and gapless's own processes")
 	return cmd
 }
 
@@ -80,7 +102,7 @@ func only(apps []api.AppStatus, name string) []api.AppStatus {
 	return nil
 }
 
-func (c *command) printStatus(st api.Status, wide bool) {
+func (c *command) printStatus(st api.Status, show tableFlags) error {
 	for _, n := range st.Notes {
 		c.term.errorf("%s", n.Message)
 		if n.Hint != "" {
@@ -95,9 +117,11 @@ func (c *command) printStatus(st api.Status, wide bool) {
 		if i > 0 {
 			c.term.answerf("")
 		}
-		c.printApp(a, wide)
+		if err := c.printApp(a, show); err != nil {
+			return err
+		}
 	}
-	if wide {
+	if show.wide {
 		c.term.answerf("")
 		rows := [][]string{{"PROCESS", "PID", "MEMORY"}}
 		for _, p := range st.Procs {
@@ -110,13 +134,14 @@ func (c *command) printStatus(st api.Status, wide bool) {
 		c.term.table(rows)
 		c.term.answerf("gapless %s · home %s · limits: %s", st.Version, st.Home, st.Limits)
 	}
+	return nil
 }
 
-func (c *command) printApp(a api.AppStatus, wide bool) {
+func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 	switch {
 	case a.Down && len(a.Instances) == 0:
 		c.term.answerf("%s  down", bold.Render(a.Name))
-		return
+		return nil
 	case a.Stable == "":
 		c.term.answerf("%s  nothing serves yet", bold.Render(a.Name))
 	default:
@@ -129,34 +154,30 @@ func (c *command) printApp(a api.AppStatus, wide bool) {
 			c.term.answerf("  go on: gapless resume %s · all traffic now: gapless promote %s · take it back: gapless abort %s", a.Name, a.Name, a.Name)
 		}
 	}
-	head := []string{"INSTANCE", "STATE", "FOR", "IN FLIGHT", "REQUESTS", "MEMORY", "RESTARTS"}
-	if wide {
-		head = append(head, "PID", "ADDRESS", "ID")
-	}
-	rows := [][]string{head}
+	var rows [][]string
 	var notes []string
 	for _, in := range a.Instances {
 		state := string(in.State)
 		if !in.Healthy {
 			state += ", unhealthy"
 		}
-		row := []string{in.Label(), state, age(in.Since), fmt.Sprint(in.InFlight), fmt.Sprint(in.Requests), megabytes(in.Memory), fmt.Sprint(in.Restarts)}
-		if wide {
-			row = append(row, fmt.Sprint(in.PID), in.Address, in.ID)
-		}
+		row := []string{in.Label(), state, age(in.Since), fmt.Sprint(in.InFlight), fmt.Sprint(in.Requests), megabytes(in.Memory), fmt.Sprint(in.Restarts),
+			fmt.Sprintf("%.1f s", in.CPU), fmt.Sprint(in.PID), in.Address, in.ID}
 		rows = append(rows, row)
 		if in.Reason != "" {
 			notes = append(notes, fmt.Sprintf("  %s: %s", in.Label(), in.Reason))
 		}
 	}
-	c.term.table(rows)
+	if err := c.term.sheet(statusSheet, show, rows); err != nil {
+		return err
+	}
 	for _, n := range notes {
 		c.term.answerf("%s", n)
 	}
 	for _, t := range a.Releases {
-		c.term.answerf("  %s  %d requests · %d failed · p50 %s · p99 %s", t.Release, t.Requests, t.Failed+t.Status[5],
-			milliseconds(gapless.Quantile(t.Latency, .5)), milliseconds(gapless.Quantile(t.Latency, .99)))
+		c.term.answerf("  %s  %s", t.Release, figures(t))
 	}
+	return nil
 }
 
 func weights(a api.AppStatus) string {

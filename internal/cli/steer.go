@@ -16,6 +16,9 @@ func (c *command) promote() *cobra.Command {
 	return c.steer(&cobra.Command{
 		Use:   "promote [app]",
 		Short: "Give the new release all traffic now: skip what is left of judging and pausing",
+		Long: `Give the new release all traffic now and finish its rollout: what is left of
+judging and pausing is skipped. It still has to be ready, and is still taken
+back if it crashes on the way.`,
 	}, (*api.Client).Promote)
 }
 
@@ -23,6 +26,8 @@ func (c *command) resume() *cobra.Command {
 	return c.steer(&cobra.Command{
 		Use:   "resume [app]",
 		Short: "Go on with a rollout that waits, with its next step",
+		Long: `Go on with a rollout that waits for a person or was paused, with its next step.
+To skip all steps: gapless promote.`,
 	}, (*api.Client).Resume)
 }
 
@@ -31,7 +36,10 @@ func (c *command) abort() *cobra.Command {
 		Use:   "abort [app]",
 		Short: "Take the rollout that is under way back",
 		Long: `Take the rollout that is under way back: traffic goes back to the old release,
-then the new one is stopped. Exit code 3 says that this is what happened.`,
+then the new one is stopped. Exit code 3 says that this is what happened; 1 that
+nothing of the new release had started, as while it is still being made. Once
+the new release is promoted it stays, and what is left of the plan is left out
+(exit code 0); going back then is: gapless rollback.`,
 	}, (*api.Client).Abort)
 }
 

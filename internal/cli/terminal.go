@@ -24,6 +24,7 @@ type term struct {
 	live     bool // stderr is a terminal
 	piped    bool // stdout is not
 	width    int
+	colours  [2]*colorprofile.Writer // below out and err
 }
 
 var (
@@ -34,17 +35,35 @@ var (
 )
 
 func newTerm() *term {
+	env := os.Environ()
 	t := &term{
-		out:   colorprofile.NewWriter(os.Stdout, os.Environ()),
-		err:   colorprofile.NewWriter(os.Stderr, os.Environ()),
-		live:  xterm.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("CI") == "" && os.Getenv("TERM") != "dumb",
-		piped: !xterm.IsTerminal(int(os.Stdout.Fd())),
-		width: 100,
+		live:    xterm.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("CI") == "" && os.Getenv("TERM") != "dumb",
+		piped:   !xterm.IsTerminal(int(os.Stdout.Fd())),
+		width:   100,
+		colours: [2]*colorprofile.Writer{colorprofile.NewWriter(os.Stdout, env), colorprofile.NewWriter(os.Stderr, env)},
+	}
+	t.out, t.err = t.colours[0], t.colours[1]
+	if os.Getenv("NO_COLOR") != "" { // any value counts; colorprofile wants a true one
+		t.noColor()
+	}
+	if !unicodeLocale(os.Getenv) {
+		t.out, t.err = asciiWriter{t.out}, asciiWriter{t.err}
 	}
 	if w, _, err := xterm.GetSize(int(os.Stdout.Fd())); err == nil && w > 0 {
 		t.width = w
 	}
 	return t
+}
+
+// noColor takes colour away. Bold and faint stay where there is a terminal.
+func (t *term) noColor() {
+	for i, file := range []*os.File{os.Stdout, os.Stderr} {
+		most := colorprofile.NoTTY
+		if xterm.IsTerminal(int(file.Fd())) {
+			most = colorprofile.ASCII
+		}
+		t.colours[i].Profile = min(t.colours[i].Profile, most)
+	}
 }
 
 // answerf prints a line of the answer; on a terminal it is wrapped between words.

@@ -14,7 +14,9 @@ func (c *command) uninstall() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Take the systemd unit away; apps and their data stay",
-		Args:  cobra.NoArgs,
+		Long: `Disable and remove the systemd unit that gapless install wrote. It is refused
+while an app is up, which would stop with the service. All of GAPLESS_HOME stays.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := s.fill()
 			if err != nil {
@@ -40,12 +42,15 @@ func (c *command) uninstall() *cobra.Command {
 				}
 			}
 			if err := os.Remove(path); err != nil {
-				return gapless.Errorf(gapless.Unavailable, "remove the unit: %w", err)
+				return gapless.Errorf(gapless.Unavailable, "remove the unit: %w", err).WithHint("remove it by hand; it is disabled already")
 			}
 			if s.runs() {
 				if err := s.systemctl(cmd.Context(), "daemon-reload"); err != nil {
 					return err
 				}
+			}
+			if c.json {
+				return c.term.json(map[string]string{"service": s.name, "removed": path})
 			}
 			c.term.answerf("%s removed %s; what is in %s stays", good.Render("✓"), path, s.home)
 			return nil

@@ -30,7 +30,7 @@ func (f *appFlags) add(cmd *cobra.Command) {
 	fl.StringVarP(&f.file, "config", "c", "", "configuration file (default gapless.yaml, if there is one)")
 	fl.StringVar(&f.name, "name", "", "name of the app (default: from package.json or the directory)")
 	fl.StringSliceVarP(&f.listen, "listen", "l", nil, "address that the edge listens on (default :8080)")
-	fl.IntVarP(&f.instances, "instances", "n", 0, "instances of the web process (default: one per CPU)")
+	fl.IntVarP(&f.instances, "instances", "n", 0, "instances of the web process (default: one per CPU, at most 4)")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set a variable for the app: NAME=value, or NAME to pass it on")
 	fl.StringArrayVar(&f.envFiles, "env-file", nil, "read variables from a file")
 	fl.BoolVar(&f.moved, "moved", false, "the app was started from another directory, and that is meant")

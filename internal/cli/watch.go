@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,19 +32,19 @@ func (f *watchFlags) add(cmd *cobra.Command) {
 func (f *watchFlags) check() error {
 	switch {
 	case f.onInterrupt != "detach" && f.onInterrupt != "abort":
-		return gapless.Errorf(gapless.Invalid, "--on-interrupt %s is neither detach nor abort", f.onInterrupt)
+		return gapless.Errorf(gapless.Invalid, "--on-interrupt %s is neither detach nor abort", f.onInterrupt).
+			WithHint("write --on-interrupt detach, which is the default, or --on-interrupt abort")
 	case f.timeout < 0:
-		return gapless.Errorf(gapless.Invalid, "--timeout %s is negative", f.timeout)
+		return gapless.Errorf(gapless.Invalid, "--timeout %s is negative", f.timeout).
+			WithHint("write how long to wait, as in --timeout 10m, or leave it out to wait to the end")
 	}
 	return nil
 }
 
-// How often a watcher looks, how long it may be silent off a terminal, and how
-// long an abort waits for a rollout that is still prepared.
+// How often a watcher looks, and how long it may be silent off a terminal.
 const (
 	lookEvery      = 500 * time.Millisecond
 	heartbeatEvery = 30 * time.Second
-	abortTries     = 10 * time.Minute
 )
 
 // watcher follows one rollout and shows it.
@@ -247,26 +245,13 @@ func (w *watcher) end(ctx context.Context, err error) error {
 
 // interrupted takes the rollout back and watches that; a second Ctrl-C leaves.
 func (w *watcher) interrupted(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), interrupts()...)
 	defer stop()
 	w.c.term.sayf("interrupted, taking the %s back", w.r.Kind)
-	for end := time.Now().Add(abortTries); ; {
-		_, err := w.client.Abort(ctx, w.r.App)
-		if err == nil {
-			break
-		}
-		r, lost := w.client.Rollout(ctx, w.r.ID)
-		if lost != nil || gapless.CodeOf(err) != gapless.Conflict || time.Now().After(end) {
+	if _, err := w.client.Abort(ctx, w.r.App); err != nil {
+		if r, lost := w.client.Rollout(ctx, w.r.ID); lost != nil || r.Outcome == gapless.Running {
 			return err
-		}
-		if r.Outcome != gapless.Running {
-			break
-		}
-		select { // its release is still made; that cannot be taken back
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(lookEvery):
-		}
+		} // it ended by itself just now
 	}
 	f := w.f
 	f.onInterrupt, f.timeout = "detach", 0

@@ -164,18 +164,6 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"app", "run", "instances", "health", "start_timeout", "env_file"}
-	for in, want := range map[string]string{
-		"instnces": "instances", "Instances": "instances", "helath": "health", "start-timeout": "start_timeout",
-		"ap": "app", "rnu": "run", "xyz": "", "": "", "envfile": "env_file", strings.Repeat("x", 1000): "",
-	} {
-		if got := nearest(in, known); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 // Whatever the files hold, Load answers: an app that is whole, or an error of code invalid.
 func FuzzLoad(f *testing.F) {
 	seeds, _ := filepath.Glob("testdata/*.yaml")

@@ -244,7 +244,7 @@ func (r *reader) object(n ast.Node, what string, keys map[string]setter) {
 		if what != "" {
 			f = faultf("unknown key %s in %s", quote(key), what)
 		}
-		if near := nearest(key, known); near != "" {
+		if near := gapless.Nearest(key, known); near != "" {
 			f = f.withHint("did you mean %s?", near)
 		} else {
 			f = f.withHint("known keys: %s", strings.Join(known, ", "))

@@ -79,7 +79,7 @@ func (s *settings) addStep(r *reader, word string, at ast.Node, value ast.Node) 
 		return
 	case !ok:
 		f := faultf("unknown step %s", quote(word))
-		if near := nearest(word, known); near != "" {
+		if near := gapless.Nearest(word, known); near != "" {
 			f = f.withHint("did you mean %s?", near)
 		} else {
 			f = f.withHint("known steps: %s", strings.Join(known, ", "))

@@ -25,7 +25,7 @@ func (r *reader) word(dst *string, what string, known []string) setter {
 			return nil
 		}
 		f := faultf("unknown %s %s", what, quote(v))
-		if near := nearest(v, known); near != "" {
+		if near := gapless.Nearest(v, known); near != "" {
 			return f.withHint("did you mean %s?", near)
 		}
 		return f.withHint("one of: %s", strings.Join(known, ", "))

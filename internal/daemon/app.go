@@ -15,9 +15,8 @@ type app struct {
 	runner *rollout.Runner
 
 	mu        sync.Mutex
-	wanted    []string         // addresses of the release that is being made
-	preparing *gapless.Rollout // its release is being made; it has not begun
-	failed    *gapless.Rollout // the last one that never began; on a full disk nowhere else
+	preparing *preparation     // nil: no release is being made
+	failed    *gapless.Rollout // the last rollout that never began; on a full disk nowhere else
 }
 
 // fleet implements rollout.Fleet for one app with processes of this machine.

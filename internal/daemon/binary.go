@@ -44,12 +44,12 @@ func keepBinary(home Home, exe string) (string, error) {
 	}
 	in, err := os.Open(exe)
 	if err != nil {
-		return "", gapless.Errorf(gapless.Invalid, "open the binary %s: %w", exe, err)
+		return "", gapless.Errorf(gapless.Invalid, "open the binary %s: %w", exe, err).WithHint("name a gapless binary that you may read")
 	}
 	defer func() { _ = in.Close() }()
 	sum := sha256.New()
 	if _, err := io.Copy(sum, in); err != nil {
-		return "", gapless.Errorf(gapless.Invalid, "read the binary %s: %w", exe, err)
+		return "", gapless.Errorf(gapless.Invalid, "read the binary %s: %w", exe, err).WithHint("name a gapless binary that you may read")
 	}
 	dst := filepath.Join(home.Bin(), hex.EncodeToString(sum.Sum(nil))[:12], "gapless")
 	if hasCapabilities(exe) { // a copy would not have them, whoever made it
@@ -102,7 +102,8 @@ func tryBinary(ctx context.Context, path string) (version string, err error) {
 		err = errors.New("it names no version")
 	}
 	if err != nil {
-		return "", gapless.Errorf(gapless.Invalid, "%s is not a gapless that runs here: %w", path, err)
+		return "", gapless.Errorf(gapless.Invalid, "%s is not a gapless that runs here: %w", path, err).
+			WithHint("name a gapless binary that is made for this system and may be executed; try it with: %s version", path)
 	}
 	return v.Version, nil
 }

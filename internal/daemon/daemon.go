@@ -11,9 +11,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +40,9 @@ type Daemon struct {
 	sup       *supervise.Supervisor
 	router    *router
 	hub       *hub
-	hooks     *hooks
+	hooks     hooks
 	listening sync.Mutex // held while addresses are given back
+	claiming  sync.Mutex // held while it is looked whether what an app wants to serve is free, until it counts as taken
 	damage    *damage    // nil: the database is whole
 	records   *recorder
 	order     order
@@ -72,13 +76,16 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.store.Close()) }()
-	d.hooks = &hooks{d: d, known: map[string]rollout.HookState{}}
+	d.hooks.d = d
 	d.hub = &hub{store: d.store, log: d.log, listeners: map[chan gapless.Event]string{}}
 
 	if d.keeper, err = dialKeeper(ctx, home); err != nil {
 		return err
 	}
 	defer func() { _ = d.keeper.Close() }()
+	if err := greet(ctx, d.keeper, d.log); err != nil {
+		return err
+	}
 	defer hold(ctx, home, 0, d.log)()
 	if d.router, err = newRouter(ctx, home, d.keeper, d.log, d.wake); err != nil {
 		return err
@@ -89,7 +96,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	if d.rebooted(ctx, bootFile) {
 		d.log.Info("the machine was started again: everything starts from the store")
 	}
-	procs, err := d.keeper.Watch(ctx) // first all that are there, then every change
+	procs, err := d.watch(ctx)
 	if err != nil {
 		return fmt.Errorf("watch keeper: %w", err)
 	}
@@ -144,6 +151,11 @@ func (d *Daemon) process(p keeper.Proc) {
 	case p.Kind == keeper.KindEdge:
 		d.router.edge(p)
 		d.wake()
+	case strings.HasPrefix(p.ID, hookPrefix):
+		if !p.Running {
+			d.hooks.see(p)
+			d.wake()
+		}
 	case p.Kind == keeper.KindInstance && !p.Running:
 		d.sup.Exited(fromKeeper(p))
 	}
@@ -171,7 +183,8 @@ func (d *Daemon) loadApps(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
+	known, running := map[string]bool{}, map[string]bool{}
+	var states []rollout.State
 	for _, name := range names {
 		var s rollout.State
 		if err := d.store.App(ctx, name, &s); err != nil {
@@ -184,7 +197,16 @@ func (d *Daemon) loadApps(ctx context.Context) error {
 		if observed, err := (fleet{d, d.sup}).Observe(ctx, name); err == nil && len(observed) == 0 && !s.Down {
 			d.order.begin(name, s.Counts)
 		}
-		d.addApp(sane(s, time.Now()))
+		if s.Busy() {
+			running[s.Rollout.ID] = true
+		}
+		states = append(states, sane(s, time.Now()))
+	}
+	if err := d.hooks.adopt(ctx, running); err != nil {
+		return err
+	}
+	for _, s := range states {
+		d.addApp(s)
 	}
 	for _, r := range d.router.table.Routes {
 		if !known[r.App] && d.damage == nil { // its app was never saved
@@ -209,7 +231,7 @@ func (d *Daemon) abandon(ctx context.Context, name string, s rollout.State) erro
 		}
 		r.Outcome, r.Finished, r.Reason = gapless.NothingStarted, time.Now(), "the daemon was restarted while the release was being made"
 		r.Hint = "deploy again"
-		if err := d.store.SaveApp(ctx, name, s, &r); err != nil {
+		if err := d.store.SaveRollout(ctx, &r); err != nil {
 			return err
 		}
 		d.hub.emit(gapless.Event{Time: time.Now(), App: name, Rollout: r.ID, Release: r.To, Kind: finished, Level: "error", Message: r.Reason})
@@ -220,7 +242,7 @@ func (d *Daemon) abandon(ctx context.Context, name string, s rollout.State) erro
 // addApp begins to run an app; it ends with the daemon.
 func (d *Daemon) addApp(s rollout.State) *app {
 	a := &app{name: s.App, runner: &rollout.Runner{App: s.App, Fleet: fleet{d, d.sup}, Router: d.router,
-		Journal: journal{d}, Evidence: d.router, Hooks: d.hooks, Release: d.release, Emit: d.emit, Log: d.log}}
+		Journal: journal{d}, Evidence: d.router, Hooks: &d.hooks, Release: d.release, ReadJudge: readJudge, Emit: d.emit, Log: d.log}}
 	a.runner.Init(s)
 	d.mu.Lock()
 	d.apps[s.App] = a
@@ -235,7 +257,11 @@ func (d *Daemon) app(name string) (*app, error) {
 	if a := d.apps[name]; a != nil {
 		return a, nil
 	}
-	return nil, gapless.Errorf(gapless.NotFound, "no app %q", name).WithHint("list them with: gapless status")
+	err := gapless.Errorf(gapless.NotFound, "no app %q", name)
+	if near := gapless.Nearest(name, slices.Collect(maps.Keys(d.apps))); near != "" {
+		return nil, err.WithHint("did you mean %s?", near)
+	}
+	return nil, err.WithHint("list them with: gapless status")
 }
 
 // release reads a release once; it never changes.

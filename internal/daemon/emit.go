@@ -20,6 +20,7 @@ func (d *Daemon) emit(e gapless.Event) {
 	}
 	d.hub.emit(e)
 	if e.Kind == finished {
+		d.hooks.end(e.Rollout)
 		d.work.Go(func() { d.collect(e.App) })
 		select {
 		case d.backup <- struct{}{}:

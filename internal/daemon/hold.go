@@ -66,6 +66,13 @@ func reviveKeeper(home Home, exe string) error {
 		return strings.HasPrefix(v, keeper.GenerationEnv+"=") || strings.HasPrefix(v, keeper.RunEnv+"=")
 	})
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if os.Getenv(logEnv) != "" { // ours is a pipe, which must end with us
+		cmd.Stdout, cmd.Stderr = nil, nil
+		if log, err := openLog(home); err == nil {
+			defer func() { _ = log.Close() }()
+			cmd.Stdout, cmd.Stderr = log, log
+		}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start keeper: %w", err)
@@ -74,17 +81,29 @@ func reviveKeeper(home Home, exe string) error {
 	return nil
 }
 
+// watch watches keeper: first all that is there is told, then every change.
+// When it returns the router knows every edge that lives, so that no look at
+// some of them is taken for a look at all.
+func (d *Daemon) watch(ctx context.Context) (<-chan keeper.Proc, error) {
+	procs, err := d.keeper.Watch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := d.keeper.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.router.live(list)
+	return procs, nil
+}
+
 // rewatch watches keeper again after it was replaced. What changed meanwhile
 // is told first.
 func (d *Daemon) rewatch(ctx context.Context) (<-chan keeper.Proc, error) {
 	for end := time.Now().Add(2 * keeperPatience); ; {
-		procs, err := d.keeper.Watch(ctx)
+		procs, err := d.watch(ctx)
 		if err == nil {
-			var list []keeper.Proc
-			if list, err = d.keeper.List(ctx); err == nil {
-				d.router.only(list)
-				return procs, nil
-			}
+			return procs, nil
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -99,12 +118,13 @@ func (d *Daemon) rewatch(ctx context.Context) (<-chan keeper.Proc, error) {
 	}
 }
 
-// only drops the edges that ended while nobody told us.
-func (r *router) only(procs []keeper.Proc) {
+// live takes in which edges run, and drops those that ended while nobody told us.
+func (r *router) live(procs []keeper.Proc) {
 	live := map[int]bool{}
 	for _, p := range procs {
 		if p.Kind == keeper.KindEdge && p.Running {
 			live[p.Generation] = true
+			r.edge(p)
 		}
 	}
 	r.mu.Lock()

@@ -37,7 +37,7 @@ func (h keeperHost) List(ctx context.Context) ([]supervise.Proc, error) {
 	}
 	var out []supervise.Proc
 	for _, p := range procs {
-		if p.Kind == keeper.KindInstance {
+		if _, hook := hookKey(p); p.Kind == keeper.KindInstance && !hook {
 			out = append(out, fromKeeper(p))
 		}
 	}

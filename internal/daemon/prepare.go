@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -12,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"sort"
@@ -100,7 +98,8 @@ func (d *Daemon) prepare(ctx context.Context, req api.DeployRequest, say func(fo
 	if err := recordRelease(d.home, rel); err != nil {
 		return nil, err
 	}
-	if err := d.store.SaveRelease(ctx, number, rel); err != nil {
+	// Cancelled half-way it could be saved and told to have failed.
+	if err := d.store.SaveRelease(context.WithoutCancel(ctx), number, rel); err != nil {
 		return nil, err
 	}
 	return rel, nil
@@ -243,36 +242,6 @@ func systemUser(name string) (uid, gid int, err error) {
 	}
 	gid, err = strconv.Atoi(u.Gid)
 	return uid, gid, err
-}
-
-// build runs the build command inside the new tree.
-func build(ctx context.Context, rel *gapless.Release, env environment, say func(string, ...any)) error {
-	if rel.Spec.Build == "" {
-		return nil
-	}
-	began := time.Now()
-	say("building: %s", rel.Spec.Build)
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", rel.Spec.Build)
-	cmd.Dir = rel.Tree
-	cmd.Env = []string{"HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8", "CI=1",
-		"PATH=" + strings.TrimPrefix(filepath.Dir(rel.Runtime.Path)+":", ".:") + os.Getenv("PATH")}
-	for k, v := range env.of(gapless.WebProcess) {
-		cmd.Env = append(cmd.Env, k+"="+v)
-	}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		tail := lastLines(out.String(), 20)
-		return gapless.Errorf(gapless.NotStarted, "build %q: %w\n%s", rel.Spec.Build, err, strings.Join(tail, "\n")).
-			WithHint("run it by hand in %s, or set build: false in gapless.yaml", rel.Spec.Source)
-	}
-	say("built in %s", time.Since(began).Round(100*time.Millisecond))
-	return nil
-}
-
-func lastLines(text string, n int) []string {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return lines[max(0, len(lines)-n):]
 }
 
 // identity hashes what a release is made of. The hash is keyed, because the

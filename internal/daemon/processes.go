@@ -34,12 +34,29 @@ func RunKeeper(ctx context.Context, home Home, version string) error {
 	return keeper.Run(ctx, keeper.Config{
 		RunDir: home.Run(),
 		Children: []keeper.Child{
-			{Name: keeper.EdgeChild, Argv: []string{exe, "edge"}},
-			{Name: keeper.DaemonChild, Argv: []string{exe, "daemon"}},
+			{Name: keeper.EdgeChild, Argv: []string{exe, "edge"}, Log: logTo(home, keeper.EdgeChild)},
+			{Name: keeper.DaemonChild, Argv: []string{exe, "daemon"}, Log: logTo(home, keeper.DaemonChild)},
 		},
 		Version: version,
 		Log:     processLog("keeper"),
+		LogTo:   logTo(home, "keeper"),
 	})
+}
+
+// Whoever starts gapless in the foreground, such as systemd, collects what its
+// processes say. Started by a command they have nobody: logEnv is in their
+// environment, and keeper puts all of it into gapless.log.
+const logEnv = "GAPLESS_LOG"
+
+// gapless.log is at most logLimit bytes long, and so is the one before it.
+const logLimit = 10 << 20
+
+// logTo is where a process's log goes, nil for its stderr.
+func logTo(home Home, process string) *keeper.Log {
+	if os.Getenv(logEnv) == "" {
+		return nil
+	}
+	return &keeper.Log{Path: home.Log(), Label: process, MaxSize: logLimit, Keep: 1}
 }
 
 // RunEdge is an edge process; keeper gives it its generation.
@@ -81,8 +98,11 @@ func lastTable(ctx context.Context, k *keeper.Client) ([]byte, error) {
 	return data, err
 }
 
-// processLog writes one line per record to stderr, which is the log file of the home.
+// processLog writes one line per record to stderr.
 func processLog(name string) *slog.Logger {
+	if os.Getenv(logEnv) != "" { // keeper puts time and name before every line
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: keeper.WithoutTime})).With("pid", os.Getpid())
+	}
 	return slog.New(slog.NewTextHandler(os.Stderr, nil)).With("process", name, "pid", os.Getpid())
 }
 

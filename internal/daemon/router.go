@@ -72,8 +72,8 @@ func (r *router) lose(g *generation) {
 	g.end()
 }
 
-// live lists the live generations, oldest first.
-func (r *router) live() []*generation {
+// generations lists the live generations, oldest first.
+func (r *router) generations() []*generation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make([]*generation, 0, len(r.edges))
@@ -134,7 +134,7 @@ func (r *router) Apply(ctx context.Context, app string, route *gapless.Route) er
 
 // sync brings every live generation to the present table, all at once.
 func (r *router) sync(ctx context.Context) error {
-	version, live := r.present().Version, r.live()
+	version, live := r.present().Version, r.generations()
 	tried := make([]int, len(live))
 	for i, g := range live {
 		tried[i] = g.failures()
@@ -156,7 +156,7 @@ func (r *router) sync(ctx context.Context) error {
 
 // reports asks every live generation, for people.
 func (r *router) reports(ctx context.Context) (out []gapless.EdgeReport) {
-	live := r.live()
+	live := r.generations()
 	found := make([]gapless.EdgeReport, len(live))
 	var wg sync.WaitGroup
 	for i, g := range live {
@@ -179,7 +179,7 @@ func (r *router) Observed(_ context.Context, app string) (rollout.Served, error)
 		}
 	}
 	r.mu.Unlock()
-	live := r.live()
+	live := r.generations()
 	served.Known = len(live) > 0
 	for k, g := range live {
 		rep, fresh := g.report()
@@ -200,27 +200,4 @@ func (r *router) Observed(_ context.Context, app string) (rollout.Served, error)
 		}
 	}
 	return served, nil
-}
-
-// conflict names the app that has the same address, host and path already.
-func (r *router) conflict(app *gapless.App) error {
-	if app.Process(gapless.WebProcess) == nil {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, o := range r.table.Routes {
-		if o.App == app.Name || o.Path != app.Path || !overlap(o.Listen, app.Listen) {
-			continue
-		}
-		if len(o.Hosts) == 0 && len(app.Hosts) == 0 || overlap(o.Hosts, app.Hosts) {
-			return gapless.Errorf(gapless.Conflict, "%s serves %s%s already", o.App, o.Listen[0], o.Path).
-				WithHint("give one of the two another address (--listen), host or path in gapless.yaml, or take %s down: gapless down %s", o.App, o.App)
-		}
-	}
-	return nil
-}
-
-func overlap(a, b []string) bool {
-	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }

@@ -34,7 +34,7 @@ func (d *Daemon) Deploy(ctx context.Context, req api.DeployRequest) (gapless.Rol
 	if err := d.stranger(req.App.Name); err != nil {
 		return gapless.Rollout{}, err
 	}
-	if err := d.router.conflict(&req.App); err != nil {
+	if err := d.conflict(&req.App); err != nil {
 		return gapless.Rollout{}, err
 	}
 	if req.Replace {
@@ -42,14 +42,17 @@ func (d *Daemon) Deploy(ctx context.Context, req api.DeployRequest) (gapless.Rol
 			return gapless.Rollout{}, err
 		}
 	}
-	a, err := d.claim(req)
+	a, p, err := d.claim(req)
 	if err != nil {
 		return gapless.Rollout{}, err
 	}
-	r := *a.preparing
+	r := p.rollout
 	err = d.listen(ctx, &req.App) // a port that is taken is told before anything is copied
+	if err == nil {               // the app first: a rollout without one would never be ended
+		err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) { return s, nil })
+	}
 	if err == nil {
-		err = d.store.SaveApp(ctx, a.name, a.runner.State(), &r)
+		err = d.store.SaveRollout(ctx, &r)
 	}
 	if err != nil {
 		a.settle()
@@ -59,21 +62,36 @@ func (d *Daemon) Deploy(ctx context.Context, req api.DeployRequest) (gapless.Rol
 	d.work.Go(func() {
 		defer d.tidy()
 		defer a.settle()
-		if err := d.rollOut(d.ctx, a, req, r); err != nil {
+		err := d.rollOut(p.ctx, a, req, r)
+		switch {
+		case err == nil:
+		case d.ctx.Err() != nil: // the next daemon says so
+			d.log.Info("a release is not made to its end", "app", a.name, "err", err)
+		case p.ctx.Err() != nil:
+			d.log.Info("a release is not made to its end", "app", a.name, "err", err)
+			d.fail(a, r, context.Cause(p.ctx))
+		default:
 			d.fail(a, r, err)
 		}
 	})
 	return r, nil
 }
 
-// clear takes a rollout that is under way back and waits until it is.
+// clear takes a rollout that is under way back, or ends the making of its
+// release, and waits until that is done.
 func (d *Daemon) clear(ctx context.Context, name string) error {
 	a, err := d.app(name)
-	if err != nil || !a.runner.State().Busy() {
+	if err != nil {
 		return nil // nothing to replace
 	}
+	if _, err := a.interrupt(ctx, errReplaced); err != nil {
+		return err
+	}
+	if !a.runner.State().Busy() {
+		return nil
+	}
 	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
-		return rollout.Abort(s, "replaced by a newer deploy", time.Now()), nil
+		return rollout.Abort(s, errReplaced.Error(), time.Now()), nil
 	})
 	if err != nil {
 		return err
@@ -88,8 +106,14 @@ func (d *Daemon) clear(ctx context.Context, name string) error {
 	return nil
 }
 
-// claim marks the app as busy with a new rollout.
-func (d *Daemon) claim(req api.DeployRequest) (*app, error) {
+// claim marks the app as busy with a new rollout, and what it is to serve as
+// taken.
+func (d *Daemon) claim(req api.DeployRequest) (*app, *preparation, error) {
+	d.claiming.Lock()
+	defer d.claiming.Unlock()
+	if err := d.conflict(&req.App); err != nil {
+		return nil, nil, err
+	}
 	a, err := d.app(req.App.Name)
 	if err != nil {
 		a = d.addApp(rollout.State{App: req.App.Name, Down: true})
@@ -99,20 +123,22 @@ func (d *Daemon) claim(req api.DeployRequest) (*app, error) {
 	s := a.runner.State()
 	switch {
 	case a.preparing != nil || s.Busy():
-		return nil, gapless.Errorf(gapless.Conflict, "a rollout of %s is under way", a.name).
+		return nil, nil, gapless.Errorf(gapless.Conflict, "a rollout of %s is under way", a.name).
 			WithHint("watch it with: gapless status -f %s, or take its place with: gapless deploy --replace", a.name)
 	case s.Down && len(s.Members) > 0:
-		return nil, gapless.Errorf(gapless.Conflict, "%s is being taken down", a.name).WithHint("try again when it is down")
+		return nil, nil, gapless.Errorf(gapless.Conflict, "%s is being taken down", a.name).WithHint("try again when it is down")
 	case d.elsewhere(s, &req.App) != "" && !req.Moved:
-		return nil, gapless.Errorf(gapless.Conflict, "%s was started from %s, and this is %s", a.name, d.elsewhere(s, &req.App), req.App.Source).
+		return nil, nil, gapless.Errorf(gapless.Conflict, "%s was started from %s, and this is %s", a.name, d.elsewhere(s, &req.App), req.App.Source).
 			WithHint("if it is another app, name it: --name; if %s moved here: --moved", a.name)
 	case req.Kind == "up" && !s.Down && s.Stable != "":
-		return nil, gapless.Errorf(gapless.Conflict, "%s is up already (%s)", a.name, s.Stable).
+		return nil, nil, gapless.Errorf(gapless.Conflict, "%s is up already (%s)", a.name, s.Stable).
 			WithHint("ship what is in this directory with: gapless deploy")
 	}
-	a.wanted = req.App.Listen
-	a.preparing = &gapless.Rollout{ID: newID(time.Now()), App: a.name, Kind: req.Kind, From: s.Stable, Outcome: gapless.Running, Started: time.Now().UTC()}
-	return a, nil
+	p := &preparation{spec: &req.App, over: make(chan struct{}), rollout: gapless.Rollout{
+		ID: newID(time.Now()), App: a.name, Kind: req.Kind, From: s.Stable, Outcome: gapless.Running, Started: time.Now().UTC()}}
+	p.ctx, p.cancel = context.WithCancelCause(d.ctx)
+	a.preparing = p
+	return a, p, nil
 }
 
 // elsewhere is the directory that the app's last release was made from, if
@@ -122,12 +148,6 @@ func (d *Daemon) elsewhere(s rollout.State, app *gapless.App) string {
 		return last.Spec.Source
 	}
 	return ""
-}
-
-func (a *app) settle() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.preparing, a.wanted = nil, nil
 }
 
 // listen makes keeper hold an app's addresses.
@@ -164,11 +184,19 @@ func (d *Daemon) rollOut(ctx context.Context, a *app, req api.DeployRequest, r g
 		return err
 	}
 	say("%s is %s", rel.Name, rel.ID)
-	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
-		return rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), time.Now())
+	from := a.runner.State().Stable // nothing else begins meanwhile
+	judge := d.judge(ctx, from, rel)
+	err = a.runner.Do(d.ctx, func(s rollout.State) (rollout.State, error) {
+		if ctx.Err() != nil {
+			return s, context.Cause(ctx)
+		}
+		if s.Stable != from {
+			judge = nil
+		}
+		return rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), judge, time.Now())
 	})
 	if err != nil {
-		return errors.Join(err, d.discard(ctx, rel))
+		return errors.Join(err, d.discard(d.ctx, rel))
 	}
 	return nil
 }
@@ -239,7 +267,7 @@ func (d *Daemon) fail(a *app, r gapless.Rollout, err error) {
 	a.mu.Lock()
 	a.failed = &r
 	a.mu.Unlock()
-	if err := d.store.SaveApp(d.ctx, a.name, a.runner.State(), &r); err != nil {
+	if err := d.store.SaveRollout(d.ctx, &r); err != nil {
 		d.log.Error("save a failed rollout", "err", err)
 	}
 	d.emit(note(r, finished, "error", "nothing was started: %s", r.Reason))
@@ -260,7 +288,8 @@ func (d *Daemon) Restart(ctx context.Context, name string) (gapless.Rollout, err
 // Scale implements api.Service.
 func (d *Daemon) Scale(ctx context.Context, name string, req api.ScaleRequest) (gapless.Rollout, error) {
 	if req.Instances < 0 || req.Instances > 1000 {
-		return gapless.Rollout{}, gapless.Errorf(gapless.Invalid, "%d instances are not between 0 and 1000", req.Instances)
+		return gapless.Rollout{}, gapless.Errorf(gapless.Invalid, "%d instances are not between 0 and 1000", req.Instances).
+			WithHint("write a number from 0 to 1000, as in: gapless scale %s 4", name)
 	}
 	if req.Process == "" {
 		req.Process = gapless.WebProcess
@@ -280,7 +309,7 @@ func (d *Daemon) begin(ctx context.Context, name string, f func(rollout.State, s
 	defer a.mu.Unlock()
 	if a.preparing != nil {
 		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "a rollout of %s is under way", name).
-			WithHint("watch it with: gapless status -f %s", name)
+			WithHint("watch it with: gapless status -f %s, or take it back with: gapless abort %s", name, name)
 	}
 	var out gapless.Rollout
 	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
@@ -299,18 +328,20 @@ func (d *Daemon) begin(ctx context.Context, name string, f func(rollout.State, s
 	return out, err
 }
 
-// Down implements api.Service: it returns when nothing of the app runs.
+// Down implements api.Service: it returns when nothing of the app runs, or is
+// about to.
 func (d *Daemon) Down(ctx context.Context, name string) error {
 	a, err := d.app(name)
 	if err != nil {
 		return err
 	}
-	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
-		s.Down = true
-		return s, nil
-	})
-	if err != nil {
-		return err
+	for told := false; !told; {
+		if _, err := a.interrupt(ctx, errDown); err != nil {
+			return err
+		}
+		if told, err = a.bringDown(ctx); err != nil {
+			return err
+		}
 	}
 	for !a.gone(d.router) {
 		select {
@@ -320,6 +351,20 @@ func (d *Daemon) Down(ctx context.Context, name string) error {
 		}
 	}
 	return d.unlisten(ctx)
+}
+
+// bringDown tells the runner to stop everything; not while a release is being
+// made, whose rollout would bring the app up again.
+func (a *app) bringDown(ctx context.Context) (told bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.preparing != nil {
+		return false, nil
+	}
+	return true, a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
+		s.Down = true
+		return s, nil
+	})
 }
 
 func (a *app) gone(r *router) bool {
@@ -363,32 +408,12 @@ func (d *Daemon) unlisten(ctx context.Context) error {
 	return nil
 }
 
-// wanted are the addresses of releases that are being made or rolled out.
+// wanted are the addresses of releases that serve, are rolled out or being made.
 func (d *Daemon) wanted() map[string]bool {
-	d.mu.Lock()
-	apps := make([]*app, 0, len(d.apps))
-	for _, a := range d.apps {
-		apps = append(apps, a)
-	}
-	d.mu.Unlock()
 	out := map[string]bool{}
-	for _, a := range apps {
-		a.mu.Lock()
-		for _, addr := range a.wanted {
+	for _, spec := range d.specs() {
+		for _, addr := range spec.Listen {
 			out[addr] = true
-		}
-		a.mu.Unlock()
-		s := a.runner.State()
-		names := []string{s.Stable}
-		if s.Busy() {
-			names = append(names, s.Rollout.To)
-		}
-		for _, name := range names {
-			if spec := d.specOf(a.name, name); spec != nil && !s.Idle() {
-				for _, addr := range spec.Listen {
-					out[addr] = true
-				}
-			}
 		}
 	}
 	return out
@@ -468,7 +493,7 @@ func (d *Daemon) present(id string) *gapless.Rollout {
 
 // Events implements api.Service.
 func (d *Daemon) Events(ctx context.Context, id string, since int64) (iter.Seq2[gapless.Event, error], error) {
-	if _, err := d.store.Rollout(ctx, id); err != nil {
+	if _, err := d.Rollout(ctx, id); err != nil { // on a full disk only the engine knows of it
 		return nil, err
 	}
 	return d.hub.follow(ctx, id, since, func() (gapless.Rollout, error) { return d.Rollout(ctx, id) }), nil
@@ -525,13 +550,9 @@ func (d *Daemon) collect(name string) {
 		d.log.Warn("collect releases", "app", name, "err", err)
 		return
 	}
-	s := a.runner.State()
-	used := map[string]bool{s.Stable: true}
-	for _, m := range s.Members {
-		used[m.Release] = true
-	}
-	if s.Rollout != nil {
-		used[s.Rollout.From], used[s.Rollout.To] = true, true
+	used, saved := a.runner.InUse()
+	if !saved { // a crash would go back to what may need them
+		return
 	}
 	served, err := d.served(name)
 	if err != nil {

@@ -100,7 +100,7 @@ func spawnKeeper(home Home, exe string) (<-chan error, error) {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(exe, "keeper")
 	cmd.Dir = string(home)
-	cmd.Env = processEnv(home)
+	cmd.Env = append(processEnv(home), logEnv+"=file")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -129,17 +129,10 @@ func processEnv(home Home) []string {
 	return env
 }
 
-// logLimit bounds gapless's own log; the one before is kept.
-const logLimit = 10 << 20
-
+// openLog opens gapless.log for the last words of a keeper; all else that it
+// says it writes there itself, and keeps the file small.
 func openLog(home Home) (*os.File, error) {
-	path := home.Log()
-	if info, err := os.Stat(path); err == nil && info.Size() > logLimit {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, err
-		}
-	}
-	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	return os.OpenFile(home.Log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 }
 
 // Stop ends an installation: every app is drained and stopped, then daemon,

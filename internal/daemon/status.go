@@ -33,6 +33,7 @@ func (d *Daemon) Status(ctx context.Context) (api.Status, error) {
 		}
 	}
 	reports := d.router.reports(ctx)
+	cpu := d.sup.CPU()
 	d.mu.Lock()
 	apps := make([]*app, 0, len(d.apps))
 	for _, a := range d.apps {
@@ -41,12 +42,12 @@ func (d *Daemon) Status(ctx context.Context) (api.Status, error) {
 	d.mu.Unlock()
 	sort.Slice(apps, func(i, j int) bool { return apps[i].name < apps[j].name })
 	for _, a := range apps {
-		st.Apps = append(st.Apps, d.appStatus(a, reports))
+		st.Apps = append(st.Apps, d.appStatus(a, reports, cpu))
 	}
 	return st, nil
 }
 
-func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport) api.AppStatus {
+func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport, cpu map[string]float64) api.AppStatus {
 	s := a.runner.State()
 	seen := map[string]gapless.Instance{} // after the state: nobody drains for a successor that does not look ready yet
 	for _, in := range d.sup.Observe() {
@@ -55,7 +56,7 @@ func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport) api.AppStatus {
 	out := api.AppStatus{Name: a.name, Stable: s.Stable, Down: s.Down, Counts: s.Counts, Rollout: s.Rollout}
 	a.mu.Lock()
 	if a.preparing != nil && !s.Busy() {
-		r := *a.preparing
+		r := a.preparing.rollout
 		out.Rollout = &r
 	}
 	a.mu.Unlock()
@@ -77,7 +78,7 @@ func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport) api.AppStatus {
 		if !known {
 			in = gapless.Instance{ID: m.ID, App: a.name, Release: m.Release, Process: m.Process, Slot: m.Slot, State: gapless.Starting}
 		}
-		is := api.InstanceStatus{Instance: in, Role: string(m.Role), Healthy: true}
+		is := api.InstanceStatus{Instance: in, Role: string(m.Role), Healthy: true, CPU: cpu[m.ID]}
 		for _, rep := range reports {
 			for _, t := range rep.Instances {
 				if t.Instance == m.ID {

@@ -39,11 +39,20 @@ func (d *Daemon) Resume(ctx context.Context, name string) (gapless.Rollout, erro
 
 // Abort implements api.Service.
 func (d *Daemon) Abort(ctx context.Context, name string) (gapless.Rollout, error) {
+	a, err := d.app(name)
+	if err != nil {
+		return gapless.Rollout{}, err
+	}
+	if r, err := a.interrupt(ctx, errAborted); err != nil {
+		return gapless.Rollout{}, err
+	} else if r != nil {
+		return *r, nil
+	}
 	return d.steer(ctx, name, func(s rollout.State) (rollout.State, error) {
 		if !s.Busy() {
-			return s, gapless.Errorf(gapless.Conflict, "no rollout of %s is under way", name)
+			return s, gapless.Errorf(gapless.Conflict, "no rollout of %s is under way", name).WithHint("start one with: gapless deploy")
 		}
-		return rollout.Abort(s, "aborted by a person", time.Now()), nil
+		return rollout.Abort(s, errAborted.Error(), time.Now()), nil
 	})
 }
 
@@ -52,6 +61,10 @@ func (d *Daemon) steer(ctx context.Context, name string, f func(rollout.State) (
 	a, err := d.app(name)
 	if err != nil {
 		return gapless.Rollout{}, err
+	}
+	if a.making() {
+		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "the new release of %s is still being made", name).
+			WithHint("watch it with: gapless status -f %s, or end it with: gapless abort %s", name, name)
 	}
 	var out gapless.Rollout
 	err = a.runner.Do(ctx, func(s rollout.State) (rollout.State, error) {
@@ -70,6 +83,10 @@ func (d *Daemon) Rollback(ctx context.Context, name, release string) (gapless.Ro
 	if err != nil {
 		return gapless.Rollout{}, err
 	}
+	if a.making() {
+		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "a new release of %s is being made", name).
+			WithHint("take it back with: gapless abort %s", name)
+	}
 	if s := a.runner.State(); s.Busy() {
 		return gapless.Rollout{}, gapless.Errorf(gapless.Conflict, "a %s of %s is under way (%s → %s)", s.Rollout.Kind, name, s.Rollout.From, s.Rollout.To).
 			WithHint("take it back with: gapless abort %s", name)
@@ -81,12 +98,30 @@ func (d *Daemon) Rollback(ctx context.Context, name, release string) (gapless.Ro
 	}
 	to, err := d.release(name, release)
 	if err != nil {
-		return gapless.Rollout{}, gapless.Errorf(gapless.NotFound, "%s has no release %q", name, release).
-			WithHint("list them with: gapless releases %s", name)
+		return gapless.Rollout{}, d.noRelease(ctx, name, release)
+	}
+	d.claiming.Lock()
+	defer d.claiming.Unlock()
+	if err := d.conflict(&to.Spec); err != nil {
+		return gapless.Rollout{}, err
 	}
 	return d.begin(ctx, name, func(s rollout.State, id string, _ *gapless.Release) (rollout.State, error) {
 		return rollout.BeginRollback(s, id, to, counts(s, to, d.specOf(name, s.Stable)), time.Now())
 	})
+}
+
+// noRelease says that an app has no such release, and which one may have been meant.
+func (d *Daemon) noRelease(ctx context.Context, app, name string) error {
+	err := gapless.Errorf(gapless.NotFound, "%s has no release %q", app, name)
+	list, _ := d.store.Releases(ctx, app)
+	names := make([]string, len(list))
+	for i, r := range list {
+		names[i] = r.Name
+	}
+	if near := gapless.Nearest(name, names); near != "" {
+		return err.WithHint("did you mean %s? list them with: gapless releases %s", near, app)
+	}
+	return err.WithHint("list them with: gapless releases %s", app)
 }
 
 // before is the release that served before the present one.

@@ -14,8 +14,10 @@ type Config struct {
 	Stable    string  `json:"stable"`    // release name
 	Alpha     float64 `json:"alpha"`     // false-alarm rate of each test over the whole rollout; default 0.01
 	Ratio     float64 `json:"ratio"`     // candidate's rate of bad answers ÷ stable's that is still fine; default 1
-	PMax      float64 `json:"p_max"`     // share of bad answers that is still fine without a control; default 0.01, at most 0.5; see PMax
+	PMax      float64 `json:"p_max"`     // share of bad answers that is still fine without a control; default 0.01, at most 0.5
 	Phi       float64 `json:"phi"`       // dispersion of bad answers between stable's instances; default 1; see Dispersion
+
+	Record gapless.Arm `json:"record,omitzero"` // what stable gave before the rollout; raises PMax where it gave bad answers
 }
 
 func (c Config) withDefaults() Config {
@@ -58,16 +60,35 @@ func (c Config) threshold() float64 { return -math.Log(c.Alpha) }
 
 const leastPMax, mostPMax = 0.01, 0.5
 
-// PMax proposes Config.PMax: 1 %, or ten times what the objective allows (slo
-// 0.999 allows 0.1 %; 0: no objective), or twice stable's own share of bad
-// answers, whichever is the largest. It is a rule of thumb for where there is
-// no control, not a bound: stable's record is of another hour.
-func PMax(slo float64, stable gapless.Arm) float64 {
-	p := leastPMax
-	if slo > 0 && slo < 1 {
-		p = max(p, 10*(1-slo))
+// limit is the share of bad answers that the guard allows: what the
+// configuration says, or what stable's own record makes normal, whichever is
+// more. A record is of another hour, so it gets room: twice its share, or the
+// upper bound of the share at level Alpha (Chernoff's bound, solved for the
+// share), whichever is more. Under 100 requests a record says little; it is
+// read as if of 100. A record without bad answers makes nothing normal.
+func (c Config) limit(record gapless.Arm) float64 {
+	if record.Bad == 0 {
+		return c.PMax
 	}
-	// Under 100 requests a record says little; it is then read as if of 100.
-	p = max(p, 2*float64(stable.Bad)/float64(max(stable.Requests, stable.Bad, 100)))
-	return min(p, mostPMax)
+	n := float64(max(record.Requests, record.Bad, 100))
+	share := float64(record.Bad) / n
+	low, high := share, 1.0 // the divergence grows with the distance from share
+	for range 60 {
+		if mid := (low + high) / 2; n*divergence(share, mid) <= c.threshold() {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return min(max(c.PMax, 2*share, low), mostPMax)
+}
+
+// divergence is Kullback's, of a coin that falls with probability q from what
+// one with p does; p is over 0.
+func divergence(p, q float64) float64 {
+	d := p * math.Log(p/q)
+	if p < 1 {
+		d += (1 - p) * math.Log((1-p)/(1-q))
+	}
+	return d
 }

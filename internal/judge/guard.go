@@ -10,7 +10,11 @@ import (
 // guard asks whether more than a fixed share of the candidate's answers is
 // bad. It judges what was served at weight 1, where nothing else runs that the
 // candidate could be compared with; so it cannot tell a bad release from a bad
-// afternoon, and its limit should be far from what is normal.
+// afternoon, and its limit should be far from what is normal. What is normal is
+// stable's own record: from before the rollout, and from its judged steps.
+//
+// That record is of other requests than those that the bet is on, so the bet
+// stays fair whatever limit it gives.
 //
 // Each request is one bet on "the share is q" against "it is at most p": the
 // likelihood ratio q/p for a bad answer and (1-q)/(1-p) for a good one (Wald's
@@ -22,12 +26,16 @@ type guard struct {
 }
 
 func newGuard(c Config, rows []Row) guard {
-	g := guard{p: c.PMax}
+	var g guard
+	record := c.Record
 	for _, r := range rows {
 		if r.Weight >= 1 {
 			sum(&g.arm, r.Candidate)
+		} else {
+			sum(&record, r.Stable)
 		}
 	}
+	g.p = c.limit(record)
 	return g
 }
 

@@ -59,6 +59,11 @@ func (j Judge) Observe(batch []gapless.Tally) Judge {
 	return j
 }
 
+// Equal reports whether both were told the same things.
+func (j Judge) Equal(o Judge) bool {
+	return j.Config == o.Config && slices.Equal(j.Rows, o.Rows)
+}
+
 // coin says whether a weight is that of a coin that can fall on the candidate.
 // What rounding left a hair below 1 becomes 1: there is no control.
 func coin(weight float64) (float64, bool) {

@@ -259,21 +259,60 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-func TestPMax(t *testing.T) {
+// The bounds were computed by an independent program.
+func TestLimitFollowsTheRecord(t *testing.T) {
 	for _, v := range []struct {
-		slo    float64
-		stable gapless.Arm
-		want   float64
+		allowed float64
+		record  gapless.Arm
+		want    float64
 	}{
 		{0, gapless.Arm{}, 0.01},
-		{0.9999, gapless.Arm{Requests: 10000}, 0.01},
-		{0.995, gapless.Arm{}, 0.05},
-		{0.999, gapless.Arm{Requests: 10000, Bad: 300}, 0.06},
-		{0, gapless.Arm{Requests: 2, Bad: 2}, 0.04},
-		{0, gapless.Arm{Requests: 1000, Bad: 900}, 0.5},
+		{0.05, gapless.Arm{}, 0.05},
+		{0, gapless.Arm{Requests: 10000}, 0.01},                 // nothing bad is normal
+		{0, gapless.Arm{Requests: 10000, Bad: 1}, 0.01},         // its bound is lower
+		{0, gapless.Arm{Requests: 1000, Bad: 20}, 0.04},         // twice its share
+		{0, gapless.Arm{Requests: 1000000, Bad: 20000}, 0.04},   // twice its share, however sure
+		{0.1, gapless.Arm{Requests: 1000, Bad: 20}, 0.1},        // a person allowed more
+		{0, gapless.Arm{Requests: 100, Bad: 1}, 0.073897304728}, // its bound
+		{0, gapless.Arm{Requests: 100, Bad: 5}, 0.143946476182}, // its bound
+		{0, gapless.Arm{Requests: 1, Bad: 1}, 0.073897304728},   // as if of 100
+		{0, gapless.Arm{Requests: 1000, Bad: 900}, 0.5},         // never all
+		{0, gapless.Arm{Requests: 100, Bad: 100}, 0.5},
 	} {
-		if got := judge.PMax(v.slo, v.stable); math.Abs(got-v.want) > 1e-12 {
-			t.Errorf("%+v: %v", v, got)
+		j := seen(t, judge.Config{PMax: v.allowed, Record: v.record})
+		if got := j.Verdict(1).Evidence.Limit; math.Abs(got-v.want) > 1e-9 {
+			t.Errorf("%+v: %.12f", v, got)
+		}
+		steps := seen(t, judge.Config{PMax: v.allowed}).Observe([]gapless.Tally{ // the same record from judged steps
+			{Release: "v1", Weight: 0.1, Requests: v.record.Requests / 2, Bad: v.record.Bad / 2},
+			{Release: "v1", Weight: 0.25, Requests: v.record.Requests - v.record.Requests/2, Bad: v.record.Bad - v.record.Bad/2}})
+		if got := steps.Verdict(1).Evidence.Limit; math.Abs(got-v.want) > 1e-9 {
+			t.Errorf("%+v, from judged steps: %.12f", v, got)
+		}
+	}
+}
+
+// Where stable gives 2 % bad answers, a candidate that does, too, is not worse
+// than usual; one that gives ten times as many is.
+func TestGuardKnowsWhatIsNormal(t *testing.T) {
+	const share, n = 0.02, 2000
+	for _, c := range []struct {
+		record gapless.Arm
+		factor float64
+		low    float64 // probability that it is called worse
+		high   float64
+	}{
+		{gapless.Arm{Requests: 1000, Bad: 20}, 1, 0, 0.01},
+		{gapless.Arm{}, 1, 0.5, 1}, // without the record: this is what the record is for
+		{gapless.Arm{Requests: 1000, Bad: 20}, 10, 0.999, 1},
+	} {
+		fresh := seen(t, judge.Config{Record: c.record})
+		got := alarms(n, share*c.factor, func(bad, good int) bool {
+			tally := gapless.Tally{Release: "v2", Weight: 1, Requests: uint64(bad + good), Bad: uint64(bad)}
+			return fresh.Observe([]gapless.Tally{tally}).Verdict(1).Kind == gapless.Worse
+		})[n]
+		if got < c.low || got > c.high {
+			t.Errorf("record %+v, %v times as bad: called worse with probability %.4f", c.record, c.factor, got)
 		}
 	}
 }

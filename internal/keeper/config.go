@@ -20,6 +20,7 @@ type Config struct {
 	Version  string        // of the binary, told by Hello
 	Grace    time.Duration // between SIGTERM and SIGKILL when keeper is told to stop by a signal; default 30 s
 	Log      *slog.Logger  // nil: discarded
+	LogTo    *Log          // what keeper itself says goes there, and not to Log; nil: to Log
 }
 
 // Names of the children that Run knows.

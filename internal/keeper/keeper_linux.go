@@ -149,6 +149,14 @@ func newKeeper(cfg Config) (*keeper, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if err := cfg.LogTo.validate(); err != nil {
+		return nil, err
+	}
+	logs, scratch := &logFiles{log: cfg.Log, files: map[string]*logFile{}}, &buffers{}
+	if cfg.LogTo != nil {
+		cfg.Log = logs.ownLog(*cfg.LogTo, scratch)
+		logs.log = cfg.Log
+	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = defaultGrace
 	}
@@ -157,8 +165,8 @@ func newKeeper(cfg Config) (*keeper, error) {
 		ledger:   book,
 		cfg:      cfg,
 		log:      cfg.Log,
-		logs:     &logFiles{log: cfg.Log, files: map[string]*logFile{}},
-		scratch:  &buffers{},
+		logs:     logs,
+		scratch:  scratch,
 		held:     listeners{fds: map[string]int{}, ledger: book},
 		blobs:    blobs{values: map[string][]byte{}, tell: book.blob},
 		procs:    map[string]*proc{},

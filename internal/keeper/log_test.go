@@ -217,6 +217,73 @@ func TestDiskIsBounded(t *testing.T) {
 	}
 }
 
+// TestOwnProcessesAreBounded lets the daemon say much, again and again, into
+// the file that keeper itself logs to.
+func TestOwnProcessesAreBounded(t *testing.T) {
+	const most = 200 << 10
+	path := ""
+	r := startIn(t, func(dir string) Config {
+		path = filepath.Join(dir, "gapless.log")
+		to := func(label string) *Log { return &Log{Path: path, Label: label, MaxSize: most, Keep: 1} }
+		return Config{LogTo: to("keeper"), Children: []Child{
+			{Name: DaemonChild, Argv: []string{self(t), "role:lines", "3000", "80"}, Log: to("daemon")}}}
+	})
+	lives := map[int]bool{}
+	eventually(t, "three lives of the daemon", func() bool {
+		procs, err := r.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range procs {
+			lives[p.PID] = true
+		}
+		return len(lives) > 3
+	})
+	eventually(t, "keeper's own remark in the file", func() bool {
+		for _, l := range read(t, path, ReadOptions{Lines: 1 << 20}) {
+			if l.Label == "keeper" && l.Stream == "err" && strings.Contains(l.Text, `msg="child ended, starts again" child=daemon`) && !strings.Contains(l.Text, "time=") {
+				return true
+			}
+		}
+		return false
+	})
+	rotated, err := rotatedFiles(path)
+	if err != nil || len(rotated) == 0 || len(rotated) > 2 { // the older one may just be going
+		t.Fatalf("%v %v", rotated, err)
+	}
+	for _, name := range append(rotated, path) {
+		if fi, err := os.Stat(name); err == nil && fi.Size() > most {
+			t.Errorf("%s has %d bytes", name, fi.Size())
+		}
+	}
+	if text, err := os.ReadFile(r.log); err != nil || len(text) > 0 {
+		t.Errorf("%v: on stderr:\n%s", err, text)
+	}
+}
+
+// TestOwnLogOnFullDisk: keeper's remark that a file cannot be written goes
+// into a file that cannot be written. Nothing waits for it.
+func TestOwnLogOnFullDisk(t *testing.T) {
+	files := &logFiles{files: map[string]*logFile{}}
+	files.log = files.ownLog(Log{Path: "/dev/full", Label: "keeper"}, &buffers{})
+	other := files.open(Log{Path: filepath.Join("/dev/full", "x"), Label: "l"})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 3 {
+			files.log.Warn("it is full")
+			other.write(&buffers{}, "l", "out", []byte("line\n"), true)
+		}
+		other.close()
+		files.files["/dev/full"].close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a full disk holds keeper up")
+	}
+}
+
 func TestRotationByAge(t *testing.T) {
 	r := start(t)
 	path := filepath.Join(r.dir, "app.log")
@@ -303,7 +370,7 @@ func TestPipesDoNotLeak(t *testing.T) {
 	if err := r.Forget(t.Context(), "first"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "its pipes are closed", func() bool { return pipes() <= given+2 }) // a pair to peek with
+	eventually(t, "its pipes are closed", func() bool { return pipes() <= given+2*maxPeekers }) // pairs to peek with: out and err may need one each at once
 	before := r.descriptors()
 	for i := range 20 {
 		id := fmt.Sprint("p", i)

@@ -127,12 +127,20 @@ func self(t *testing.T) string {
 
 func start(t *testing.T, children ...Child) *rig {
 	t.Helper()
+	return startIn(t, func(string) Config { return Config{Children: children} })
+}
+
+// startIn starts a keeper with what configure says for its directory.
+func startIn(t *testing.T, configure func(dir string) Config) *rig {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "keeper") // short: socket paths are limited
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	cfg, err := json.Marshal(Config{RunDir: dir, Children: children, Version: "test", Grace: 5 * time.Second})
+	config := configure(dir)
+	config.RunDir, config.Version, config.Grace = dir, "test", 5*time.Second
+	cfg, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
 	}

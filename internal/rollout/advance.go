@@ -203,6 +203,9 @@ func (d *decision) promote() {
 	for _, m := range d.s.of(Candidate, "") {
 		m.Role, m.Since, m.Warm = Stable, d.now, false
 	}
+	if r.From != r.To {
+		d.s.Before = r.From
+	}
 	d.s.Stable, d.s.Counts = r.To, counts
 	d.s.Weight, d.s.Auto, d.s.Drained, d.s.Next = 0, false, nil, nil
 }

@@ -90,12 +90,22 @@ func (d *decision) failed(reason, hint string) {
 	d.turnBack()
 }
 
-// Abort takes a running rollout back, for the reason given. It changes nothing
-// once the candidate was promoted: then the old release is on its way out.
+// Abort ends a running rollout for the reason given, and converges to what is
+// stable. Before promote that is the old release: the candidate is taken back.
+// After it the candidate is stable and the old release on its way out: what is
+// left of the plan, pauses and hooks, is left out. Going back then is a rollout
+// of its own, see BeginRollback, and takes one change of the route while the
+// old set is kept warm.
 func Abort(s State, reason string, now time.Time) State {
 	d := &decision{s: s.Clone(), now: now}
-	if d.s.Busy() && !d.s.Back && !d.s.promoted() {
-		d.s.Rollout.Reason = reason
+	r := d.s.Rollout
+	switch {
+	case !d.s.Busy(), d.s.Back:
+	case d.s.promoted():
+		r.Reason, r.Waiting, r.Cursor = reason, "", len(r.Plan)
+		d.s.Paused, d.s.Skip, d.s.Entered, d.s.Hook = false, false, false, ""
+	default:
+		r.Reason = reason
 		d.turnBack()
 	}
 	return d.s
@@ -111,9 +121,30 @@ func (d *decision) turnBack() {
 	}
 }
 
+// explain adds what is learned too late to be the reason: an instance that
+// died before we turned back was what gave the bad answers. Its end is told
+// after its last words, so the answers that it did not give come first.
+func (d *decision) explain() {
+	r := d.s.Rollout
+	if r.Instance != "" || r.Verdict == nil || r.Verdict.Kind != gapless.Worse {
+		return
+	}
+	for _, m := range d.s.Members {
+		in := d.seen(&m)
+		if m.Release != r.To || in.Exit == nil || in.Exit.At.IsZero() || in.Exit.At.After(d.s.Since) {
+			continue
+		}
+		r.Instance = in.Label()
+		r.Reason += "; " + in.Label() + " " + why(in)
+		d.noteOf(in, "error", "instance.crashed", "%s %s", in.Label(), why(in))
+		return
+	}
+}
+
 // back moves the weight to stable, then stops the candidate.
 func (d *decision) back() {
 	r := d.s.Rollout
+	d.explain()
 	if d.s.Stable != "" && d.late() && !d.restored() && d.countReady(Candidate, gapless.WebProcess) > 0 {
 		r.Reason += fmt.Sprintf("; %s cannot become ready either, %s serves on", r.From, r.To)
 		d.promote()

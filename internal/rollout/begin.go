@@ -9,8 +9,9 @@ import (
 )
 
 // Begin starts a rollout of the given kind towards release to, by its own
-// strategy. It refuses while another one runs.
-func Begin(s State, id, kind string, to *gapless.Release, counts map[string]int, now time.Time) (State, error) {
+// strategy. It refuses while another one runs. The judge, which may be nil,
+// compares to with what is stable now, where there is something to compare.
+func Begin(s State, id, kind string, to *gapless.Release, counts map[string]int, judge Judge, now time.Time) (State, error) {
 	s, err := begin(s, id, kind, to, counts, now)
 	if err != nil {
 		return s, err
@@ -21,8 +22,8 @@ func Begin(s State, id, kind string, to *gapless.Release, counts map[string]int,
 		spec.Strategy, spec.Steps, spec.Judge.OnUndecided = gapless.StrategyRolling, nil, gapless.OnUndecidedContinue
 	}
 	s.Rollout.Plan, s.Rollout.Strategy = Compile(&spec, counts, old), spec.Strategy
-	if old > 0 {
-		s.Judge = newJudge(s.Rollout.From, to)
+	if old > 0 && s.Rollout.From != to.Name && hasWeb(to) {
+		s.Judge = judge
 	}
 	return s, nil
 }
@@ -49,7 +50,7 @@ func begin(s State, id, kind string, to *gapless.Release, counts map[string]int,
 	s.Rollout = &gapless.Rollout{ID: id, App: s.App, Kind: kind, From: s.Stable, To: to.Name, Outcome: gapless.Running, Started: now}
 	s.Next, s.Down, s.Back, s.Entered = maps.Clone(counts), false, false, false
 	s.Since, s.Weight, s.Auto, s.Drained, s.Keep = now, 0, false, nil, 0
-	s.Preview, s.Paused, s.Skip, s.Hook, s.Judge, s.Cursor = false, false, false, "", nil, nil
+	s.Preview, s.Paused, s.Skip, s.Hook, s.Judge, s.Cursor, s.Known = false, false, false, "", nil, nil, false
 	return s, nil
 }
 

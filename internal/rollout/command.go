@@ -108,7 +108,8 @@ func Promote(s State, rel *gapless.Release) (State, error) {
 }
 
 // BeginRollback goes back to an earlier release. Where its instances are
-// still warm, that takes one change of the route.
+// still warm, that takes one change of the route. To the one that served last
+// it goes also while nothing can be saved.
 func BeginRollback(s State, id string, to *gapless.Release, counts map[string]int, now time.Time) (State, error) {
 	if err := serving(s); err != nil {
 		return s, err
@@ -122,6 +123,7 @@ func BeginRollback(s State, id string, to *gapless.Release, counts map[string]in
 			kept[m.ID] = true
 		}
 	}
+	known := len(kept) > 0 || to.Name == s.previous()
 	s, err := begin(s, id, "rollback", to, counts, now)
 	if err != nil {
 		return s, err
@@ -132,7 +134,7 @@ func BeginRollback(s State, id string, to *gapless.Release, counts map[string]in
 		}
 	}
 	s.Rollout.Plan = rollback(&to.Spec, counts, len(kept))
-	s.Rollout.Strategy, s.Judge, s.Next = "", nil, maps.Clone(counts)
+	s.Rollout.Strategy, s.Judge, s.Next, s.Known = "", nil, maps.Clone(counts), known
 	return s, nil
 }
 

@@ -14,6 +14,7 @@ type Observed struct {
 	Releases  map[string]*gapless.Release // every release a member or the rollout names
 	Instances map[string]gapless.Instance // by ID
 	Served    Served
+	First     bool            // nothing was applied yet since the state was read: Served is of those before
 	Tallies   []gapless.Tally // since State.Cursor
 	Cursor    Cursor          // nil: no evidence could be had
 	Blind     bool            // there should be evidence, but it could not be read
@@ -60,10 +61,11 @@ func Decide(s State, obs Observed, now time.Time) (State, []Action) {
 	return decide(s, obs, now, false)
 }
 
-// decide is Decide; with hold the plan does not advance, which is all that
-// may happen while the journal cannot be written.
+// decide is Decide; with hold, while the journal cannot be written, the plan
+// does not advance unless it leads back.
 func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 	d := &decision{s: s.Clone(), obs: obs, now: now}
+	d.recall()
 	d.adopt()
 	d.settle()
 	if d.s.Down {
@@ -73,7 +75,7 @@ func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 			d.weigh()
 			d.watch()
 		}
-		if d.s.Busy() && !d.s.Back && !hold {
+		if d.s.Busy() && !d.s.Back && (!hold || d.s.homeward()) {
 			d.rewarm()
 			d.advance()
 		}
@@ -213,12 +215,15 @@ func (d *decision) finish(o gapless.Outcome) {
 	r.Waiting, r.Weight = "", 0
 	d.s.Back, d.s.Weight, d.s.Auto, d.s.Drained, d.s.Next = false, 0, false, nil, nil
 	d.s.Preview, d.s.Paused, d.s.Skip, d.s.Hook, d.s.Judge, d.s.Cursor, d.s.Keep = false, false, false, "", nil, nil, 0
+	d.s.Known = false
 	d.s.Folded, d.s.Watched, d.s.Looked = time.Time{}, 0, time.Time{}
 	switch {
 	case d.s.Down:
 		d.note("", "rollout.finished", "", "%s of %s ended: %s", r.Kind, r.To, r.Reason)
 	case o == gapless.Promoted && r.Kind == "scale":
 		d.note("", "rollout.finished", "", "scaled %s", countsText(d.s.Counts))
+	case o == gapless.Promoted && r.Reason != "":
+		d.note("warn", "rollout.finished", "", "%s serves, the rest of the plan is left out: %s; to go back: gapless rollback %s", r.To, r.Reason, d.s.App)
 	case o == gapless.Promoted:
 		d.note("", "rollout.finished", "", "%s serves", r.To)
 	case r.From == r.To:
@@ -277,12 +282,34 @@ func (d *decision) down() {
 func (d *decision) start() {
 	for i := range d.s.Members {
 		m := &d.s.Members[i]
-		if _, known := d.obs.Instances[m.ID]; !known && m.Role != Leaving {
+		if _, known := d.obs.Instances[m.ID]; !known && m.Role != Leaving && !d.alone(m) {
 			m.Seen = false // it may run before it is visible, also where it had run before
 			d.act(Action{Kind: ActStart, Instance: gapless.Instance{
 				ID: m.ID, App: d.s.App, Release: m.Release, Process: m.Process, Slot: m.Slot}})
 		}
 	}
+}
+
+// alone reports whether a member must wait for another one of its process to
+// be gone. What the disk says of a singleton may be older than the world.
+func (d *decision) alone(m *Member) bool {
+	single := func(release string) bool {
+		rel := d.obs.Releases[release]
+		p := (*gapless.Process)(nil)
+		if rel != nil {
+			p = rel.Spec.Process(m.Process)
+		}
+		return p != nil && p.Singleton
+	}
+	if !single(m.Release) {
+		return false
+	}
+	for id, in := range d.obs.Instances {
+		if id != m.ID && in.Process == m.Process && in.State != gapless.Stopped && in.State != gapless.Failed && single(in.Release) {
+			return true
+		}
+	}
+	return false
 }
 
 // route asks for the wanted route where another one is served.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gapless"
+	"gapless/internal/judge"
 )
 
 // leaving is the state of an app with one leaving web instance.
@@ -58,6 +59,34 @@ func TestDrained(t *testing.T) {
 		if stop != c.stop {
 			t.Errorf("%s: stop is %v", c.name, stop)
 		}
+	}
+}
+
+// TestOwnDrain promotes from a short drain to a long one: the edge is told of
+// each instance the deadline by which the engine stops it.
+func TestOwnDrain(t *testing.T) {
+	release := func(name string, drain time.Duration) *gapless.Release {
+		return &gapless.Release{App: simApp, Name: name, Spec: gapless.App{Name: simApp, Path: "/", Drain: gapless.Duration(drain),
+			Processes: []gapless.Process{{Name: gapless.WebProcess, Instances: 1}}}}
+	}
+	obs := Observed{Releases: map[string]*gapless.Release{"v1": release("v1", 5*time.Second), "v2": release("v2", time.Minute)},
+		Instances: map[string]gapless.Instance{}}
+	s := State{App: simApp, Stable: "v2"}
+	for _, m := range []Member{{ID: "old", Release: "v1", Role: Leaving}, {ID: "kept", Release: "v1", Role: Kept},
+		{ID: "new", Release: "v2", Role: Leaving}, {ID: "forgotten", Release: "v0", Role: Leaving}, {ID: "serves", Release: "v2", Role: Stable}} {
+		m.Process = gapless.WebProcess
+		s.Members = append(s.Members, m)
+		obs.Instances[m.ID] = gapless.Instance{ID: m.ID, Release: m.Release, State: gapless.Ready, Address: "127.0.0.1:1"}
+	}
+	want := map[string]time.Duration{"old": 5 * time.Second, "kept": 5 * time.Second, "new": time.Minute, "forgotten": time.Minute, "serves": 0}
+	for _, target := range route(s, obs, 0, 0).Targets {
+		if target.Drain.Std() != want[target.Instance] || target.Draining != (target.Instance != "serves") {
+			t.Errorf("%s: draining %v, %s, want %s", target.Instance, target.Draining, target.Drain, want[target.Instance])
+		}
+		delete(want, target.Instance)
+	}
+	if len(want) > 0 {
+		t.Errorf("not in the route: %v", want)
 	}
 }
 
@@ -125,7 +154,7 @@ func TestSame(t *testing.T) {
 	}
 	for _, part := range []func(*State) any{
 		func(s *State) any { return s }, func(s *State) any { return s.Rollout }, func(s *State) any { return &s.Members[0] },
-		func(s *State) any { return &s.Rollout.Plan[0] }, func(s *State) any { return s.Judge }, func(s *State) any { return s.Rollout.Verdict },
+		func(s *State) any { return &s.Rollout.Plan[0] }, func(s *State) any { return s.Rollout.Verdict },
 	} {
 		kind := reflect.TypeOf(part(full())).Elem()
 		for i := range kind.NumField() {
@@ -146,6 +175,10 @@ func TestSame(t *testing.T) {
 // fill gives every field a value that is not zero.
 func fill(v reflect.Value) {
 	switch v.Kind() {
+	case reflect.Interface: // the judge is the only one
+		var j judge.Judge
+		fill(reflect.ValueOf(&j).Elem())
+		v.Set(reflect.ValueOf(JudgeBy(j)))
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem())
@@ -196,6 +229,9 @@ func TestStateSurvivesTheDisk(t *testing.T) {
 		}
 		var got State
 		if err := json.Unmarshal(data, &got); err != nil {
+			t.Fatal(err)
+		}
+		if err := got.unseal(ReadJudge[judge.Judge]); err != nil {
 			t.Fatal(err)
 		}
 		if !got.same(s) {

@@ -2,11 +2,11 @@ package rollout
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	"gapless"
-	"gapless/internal/judge"
 )
 
 // LeaseTime is how long an edge serves a judged share without hearing that
@@ -31,7 +31,7 @@ func (d *decision) weigh() {
 		return
 	}
 	j := d.s.Judge.Observe(credible(d.obs.Tallies))
-	d.s.Judge, d.s.Cursor, d.s.Folded = &j, d.obs.Cursor, d.now
+	d.s.Judge, d.s.Cursor, d.s.Folded = j, d.obs.Cursor, d.now
 	v := j.Verdict(d.share())
 	r.Verdict = &v
 	if v.Kind == gapless.Worse {
@@ -67,12 +67,14 @@ func (d *decision) judged(step gapless.Step) bool {
 		d.note("", "verdict", "", "%s", r.Verdict.Reason)
 		return true
 	}
-	if d.watched() < step.For.Std() {
-		return false
-	}
-	if n := d.unanswered(); n >= silentLimit {
+	watched := d.watched()
+	over := watched >= step.For.Std()
+	if n := d.unanswered(); n >= silentLimit && (over || watched >= silentAfter && d.strange(n)) {
 		d.failed(fmt.Sprintf("%s was given %d requests and answered none of them", r.To, n),
 			"look for what it waits for; a health path would have kept it from getting any: health: { path: /healthz }")
+		return false
+	}
+	if !over {
 		return false
 	}
 	reason := "there is no evidence against it"
@@ -92,21 +94,49 @@ func (d *decision) judged(step gapless.Step) bool {
 }
 
 // silentLimit is how many requests without a single answer are too many.
-// Fewer could by chance all be of those that take their time.
-const silentLimit = 10
+// Fewer could by chance all be of those that take their time. That is looked
+// at when the step is over, and before once it was watched for silentAfter.
+const (
+	silentLimit = 10
+	silentAfter = 3 * time.Second
+)
+
+// silentChance is how probable it may be that a release is silent only because
+// of the requests that it was given, for it to be called silent early.
+const silentChance = 0.01
+
+// strange reports whether n requests without an answer are too many for a
+// release like stable, which shows meanwhile what share of requests take their
+// time. Without stable beside it nobody knows.
+func (d *decision) strange(n uint64) bool {
+	_, stable := d.answered()
+	open := 0
+	for _, m := range d.s.of(Stable, gapless.WebProcess) {
+		open += d.obs.Served.InFlight[m.ID]
+	}
+	return d.share() < 1 && stable >= n &&
+		math.Pow(float64(open)/(float64(open)+float64(stable)), float64(n)) < silentChance
+}
 
 // unanswered is how many requests the candidate was given if it answered none
 // of them, while stable answered as many; else 0. Where both take their time,
 // as with long polls, that says nothing, and neither does what was not counted.
 func (d *decision) unanswered() (n uint64) {
-	r := d.s.Rollout
-	if d.obs.Cursor == nil {
+	if d.obs.Cursor == nil || d.s.Preview { // those who look at a preview give it requests whose answers are not counted
 		return 0
 	}
 	for _, m := range d.s.of(Candidate, gapless.WebProcess) {
 		n += d.obs.Served.Given[m.ID]
 	}
-	var candidate, stable uint64
+	if candidate, stable := d.answered(); candidate > 0 || d.share() < 1 && stable < n {
+		return 0
+	}
+	return n
+}
+
+// answered is how many requests that can be judged both were seen to answer.
+func (d *decision) answered() (candidate, stable uint64) {
+	r := d.s.Rollout
 	if r.Verdict != nil {
 		candidate, stable = r.Verdict.Evidence.Candidate.Requests, r.Verdict.Evidence.Stable.Requests
 	}
@@ -117,10 +147,7 @@ func (d *decision) unanswered() (n uint64) {
 			stable += t.Requests
 		}
 	}
-	if candidate > 0 || d.share() < 1 && stable < n {
-		return 0
-	}
-	return n
+	return candidate, stable
 }
 
 // A judged step lasts as long as somebody watched: not while the daemon was
@@ -152,20 +179,4 @@ func (d *decision) wait(format string, args ...any) {
 	d.s.Paused = true
 	d.note("warn", "rollout.waiting", "", format, args...)
 	d.s.Rollout.Waiting = d.acts[len(d.acts)-1].Event.Message
-}
-
-// newJudge is the judge of a rollout between two releases, nil where there is
-// nothing to compare.
-func newJudge(from string, to *gapless.Release) *judge.Judge {
-	if from == "" || from == to.Name || to.Spec.Process(gapless.WebProcess) == nil {
-		return nil
-	}
-	j, err := judge.New(judge.Config{Candidate: to.Name, Stable: from, PMax: to.Spec.Judge.MaxErrors})
-	if err != nil {
-		j, err = judge.New(judge.Config{Candidate: to.Name, Stable: from})
-	}
-	if err != nil {
-		return nil
-	}
-	return &j
 }

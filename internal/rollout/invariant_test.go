@@ -3,6 +3,7 @@ package rollout
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"gapless"
 )
@@ -69,7 +70,9 @@ func (w *world) mayApply(r *gapless.Route) {
 	}
 	forgot := w.amnesia
 	w.amnesia = false
-	if was, is := w.capacity(w.applied, seen), w.capacity(r, seen); is < min(floor, was) && !forgot {
+	if was, is := w.capacity(w.applied, seen), w.capacity(r, seen); is == 0 && is < min(floor, was) && !forgot {
+		w.violate("ready capacity falls to nobody, from %d: %s", was, describe(r))
+	} else if is < min(floor, was) && !forgot {
 		w.violate("ready capacity falls from %d to %d, below %d: %s", was, is, floor, describe(r))
 	}
 }
@@ -221,6 +224,8 @@ func (w *world) ended(was, is State) {
 		w.violate("%s was taken back, but %q is stable", r.To, is.Stable)
 	case r.Outcome != gapless.Promoted && r.Reason == "":
 		w.violate("%s is %s without a reason", r.To, r.Outcome)
+	case r.Outcome != gapless.Promoted && r.From != "" && r.From != r.To && is.Stable == r.To && !strings.Contains(r.Reason, r.To+" serves on"):
+		w.violate("%s serves on for want of %s, and nobody is told", r.To, r.From)
 	case is.Stable != "" && share() != 1:
 		w.violate("%s of %s is %s, but %s has %v", r.Kind, r.To, r.Outcome, is.Stable, share())
 	case r.Outcome == gapless.TakenBack && w.clock().Sub(was.Since) < StuckLimit && w.halfway(is):

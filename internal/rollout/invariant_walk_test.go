@@ -21,6 +21,14 @@ func (w *world) walked(was, is State) {
 		}
 	}
 	w.keptOn(was, is)
+	for _, release := range []string{is.Stable, is.Before} {
+		if w.gone[release] && (is.Busy() || release == is.Stable) {
+			w.violate("%s may have to serve again, and its release is gone", release)
+		}
+	}
+	if is.Busy() && (w.gone[is.Rollout.From] || w.gone[is.Rollout.To]) {
+		w.violate("the rollout from %s to %s is not final, and its release is gone", is.Rollout.From, is.Rollout.To)
+	}
 	if !was.Busy() || was.Down || is.Rollout == nil || was.Rollout.ID != is.Rollout.ID {
 		return
 	}
@@ -31,10 +39,29 @@ func (w *world) walked(was, is State) {
 	if w.lost {
 		return
 	}
+	w.readBack(was, is)
 	if was.Paused && !is.Back && (!is.Paused || is.Rollout.Cursor != was.Rollout.Cursor) && !w.stuckEnd(is) {
 		w.violate("it goes on although it is paused: from step %d to %d", was.Rollout.Cursor, is.Rollout.Cursor)
 	}
 	w.left(was, is)
+}
+
+// readBack checks that a change of the weights is over only when every edge
+// serves it.
+func (w *world) readBack(was, is State) {
+	r := was.Rollout
+	if !was.Entered || was.Skip || is.Rollout.Cursor <= r.Cursor || r.Plan[r.Cursor].Kind != gapless.StepWeight || !w.now.Equal(w.servedAt) {
+		return
+	}
+	for i, table := range w.tables {
+		switch {
+		case table == nil:
+			w.violate("step %d is over, and edge %d serves nothing", r.Cursor, i)
+			return
+		case table.Share(r.To) != w.tables[0].Share(r.To) || r.To != was.Stable && table.Share(r.To) == 0:
+			w.violate("step %d is over, and edge %d serves %s", r.Cursor, i, describe(table))
+		}
+	}
 }
 
 // stuckEnd reports whether a rollout ended with the candidate because stable
@@ -84,7 +111,7 @@ func (w *world) counted(s State) {
 	if s.Judge == nil || !s.Busy() {
 		return
 	}
-	n := 0
+	judged, n := seenBy(s), 0
 	check := func(release string, weight float64, got gapless.Arm) {
 		want := s.Cursor[total+release+"/"+strconv.FormatFloat(weight, 'g', -1, 64)]
 		if want[0] > 0 {
@@ -95,24 +122,24 @@ func (w *world) counted(s State) {
 		}
 	}
 	sum := uint64(0)
-	for _, row := range s.Judge.Rows {
-		check(s.Judge.Config.Candidate, row.Weight, row.Candidate)
-		check(s.Judge.Config.Stable, row.Weight, row.Stable)
+	for _, row := range judged.Rows {
+		check(judged.Config.Candidate, row.Weight, row.Candidate)
+		check(judged.Config.Stable, row.Weight, row.Stable)
 		sum += row.Candidate.Bad + row.Stable.Bad
 	}
 	for key, v := range s.Cursor {
 		rest, isTotal := strings.CutPrefix(key, total)
 		release, weight, _ := strings.Cut(rest, "/")
-		if isTotal && v[0] > 0 && weight != "0" && (release == s.Judge.Config.Candidate || release == s.Judge.Config.Stable) {
+		if isTotal && v[0] > 0 && weight != "0" && (release == judged.Config.Candidate || release == judged.Config.Stable) {
 			n--
 		}
 	}
 	if n < 0 {
-		w.violate("what was told is not counted: %v, judge %+v", s.Cursor, s.Judge.Rows)
+		w.violate("what was told is not counted: %v, judge %+v", s.Cursor, judged.Rows)
 	}
 	if sum != w.judgedSum && !s.Back && !s.promoted() {
 		w.judgedSum = sum
-		if w.verdict(*s.Judge) == gapless.Worse {
+		if w.verdict(judged) == gapless.Worse {
 			w.violate("%s is proven worse and goes on", s.Rollout.To)
 		}
 	}

@@ -51,10 +51,7 @@ func (d *decision) drained(m *Member, known bool) bool {
 	if m.Process != gapless.WebProcess || !known || plantedStopFirst {
 		return true
 	}
-	var drain time.Duration
-	if rel := d.obs.Releases[m.Release]; rel != nil {
-		drain = rel.Spec.Drain.Std()
-	}
+	drain := d.obs.drain(m.Release, d.s.Stable).Std()
 	if !d.obs.Served.Known {
 		return d.now.Sub(m.Since) >= drain+StuckLimit
 	}

@@ -228,8 +228,7 @@ func TestPlantedBugs(t *testing.T) {
 		{"tallies that cannot be are taken in", "are counted", after(
 			func(was State, is *State, o Observed, _ *[]Action, _ time.Time) {
 				if was.Judge != nil && is.Judge != nil && !is.Folded.Equal(was.Folded) {
-					j := was.Judge.Observe(o.Tallies)
-					is.Judge = &j
+					is.Judge = was.Judge.Observe(o.Tallies)
 				}
 			})},
 		{"the verdict does not matter", "is proven worse", after(
@@ -297,21 +296,69 @@ func TestPlantedBugs(t *testing.T) {
 					is.Rollout.Outcome = gapless.Promoted
 				}
 			})},
+		{"a change of the weights counts as served without reading back", "step", before(
+			func(s *State, o *Observed, t time.Time) {
+				if current(*s).Kind == gapless.StepWeight && s.Busy() && !s.Back && o.Served.Route != nil && len(o.Served.Route.Targets) > 0 {
+					d := &decision{s: *s, obs: *o, now: t}
+					r := *o.Served.Route
+					r.Weights = []gapless.Weight{{Release: s.Stable, Share: 1 - d.share()}, {Release: s.Rollout.To, Share: d.share()}}
+					o.Served.Known, o.Served.Route = true, &r
+				}
+			})},
+		{"what one edge serves is taken for what all serve", "step", before(
+			func(s *State, o *Observed, _ time.Time) { o.Served.Known = true })},
+		{"when stable cannot come back, the candidate leaves all the same", "ready capacity falls to nobody", after(
+			func(_ State, is *State, o Observed, _ *[]Action, t time.Time) {
+				d := &decision{s: *is, obs: o, now: t}
+				if is.Busy() && is.Back && t.Sub(is.Since) > StuckLimit-5*time.Second && d.countReady(Stable, gapless.WebProcess) == 0 {
+					for _, m := range is.of(Candidate, gapless.WebProcess) {
+						m.Role, m.Since = Leaving, t
+					}
+				}
+			})},
+		{"nobody is told that the candidate serves on", "nobody is told", after(
+			func(was State, is *State, _ Observed, _ *[]Action, _ time.Time) {
+				if was.Busy() && was.Back && !is.Busy() && is.Stable == is.Rollout.To {
+					is.Rollout.Reason = was.Rollout.Reason
+				}
+			})},
 	} {
-		t.Run(strings.ReplaceAll(c.bug, " ", "-"), func(t *testing.T) {
-			others := map[string]int{}
-			for seed := range uint64(6000) {
-				w := tell(seed, false, func(w *world) { w.decide = c.plant })
-				if w.broken == nil {
-					continue
-				}
-				if strings.Contains(w.broken.Error(), c.breaks) {
-					t.Logf("found by seed %d: %v", seed, w.broken)
-					return
-				}
-				others[w.broken.Error()]++
-			}
-			t.Errorf("not found as %q; found as %v", c.breaks, others)
-		})
+		plant(t, c.bug, c.breaks, func(w *world) { w.decide = c.plant })
 	}
+	for _, c := range []struct {
+		bug, breaks string
+		plant       func(*world)
+	}{
+		{"an instance gets its identity after the fork", "stranger", func(w *world) { w.anonymous = true }},
+		{"the release before is thrown away while a rollout runs", "its release is gone", func(w *world) {
+			w.inUse = func(s State) map[string]bool {
+				used := s.InUse()
+				if s.Busy() && s.Rollout.From != s.Rollout.To {
+					delete(used, s.Rollout.From)
+				}
+				return used
+			}
+		}},
+	} {
+		plant(t, c.bug, c.breaks, c.plant)
+	}
+}
+
+// plant tells stories with a bug until one breaks what it should break.
+func plant(t *testing.T, bug, breaks string, plant func(*world)) {
+	t.Run(strings.ReplaceAll(bug, " ", "-"), func(t *testing.T) {
+		others := map[string]int{}
+		for seed := range uint64(30000) {
+			w := tell(seed, false, plant)
+			if w.broken == nil {
+				continue
+			}
+			if strings.Contains(w.broken.Error(), breaks) {
+				t.Logf("%q is found by %q, seed %d: %v", breaks, bug, seed, w.broken)
+				return
+			}
+			others[w.broken.Error()]++
+		}
+		t.Errorf("not found as %q; found as %v", breaks, others)
+	})
 }

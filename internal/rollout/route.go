@@ -58,7 +58,7 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 		}
 		t := gapless.Target{Instance: m.ID, Release: m.Release, Address: in.Address}
 		if m.Role == Leaving || m.Role == Kept {
-			t.Draining, t.Drain = true, rel.Spec.Drain
+			t.Draining, t.Drain = true, obs.drain(m.Release, lead)
 		}
 		r.Targets = append(r.Targets, t)
 	}
@@ -77,6 +77,18 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 		}
 	}
 	return r
+}
+
+// drain is how long instances of a release may take to end their work: its
+// own setting, whatever serves now. Where nothing is known of the release any
+// more, it is that of another one.
+func (o Observed) drain(release, other string) gapless.Duration {
+	for _, name := range []string{release, other} {
+		if rel := o.Releases[name]; rel != nil {
+			return rel.Spec.Drain
+		}
+	}
+	return 0
 }
 
 func hasWeb(rel *gapless.Release) bool {

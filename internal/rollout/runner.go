@@ -22,21 +22,24 @@ const RetryStart = 5 * time.Second
 
 // Runner carries out what Decide says for one app: observe, decide, save, act.
 type Runner struct {
-	App      string
-	Fleet    Fleet
-	Router   Router
-	Journal  Journal
-	Evidence Evidence // nil: not judged by error rate
-	Hooks    Hooks    // nil: plans with hooks fail
-	Release  func(app, name string) (*gapless.Release, error)
-	Emit     func(gapless.Event)
-	Log      *slog.Logger
+	App       string
+	Fleet     Fleet
+	Router    Router
+	Journal   Journal
+	Evidence  Evidence // nil: not judged by error rate
+	Hooks     Hooks    // nil: plans with hooks fail
+	Release   func(app, name string) (*gapless.Release, error)
+	ReadJudge func([]byte) (Judge, error) // for judges that were saved; nil: what they saw is lost
+	Emit      func(gapless.Event)
+	Log       *slog.Logger
 
 	mu      sync.Mutex // guards state and failed; held during a whole round
 	state   State
 	failed  map[string]gapless.Instance // starts that the fleet refused
 	broken  map[string]HookState        // hooks that could not be started
 	wake    chan struct{}
+	acted   []ActionKind      // in the last round
+	routed  bool              // a route was applied since Init
 	stuck   bool              // the journal could not be written at the last attempt
 	trouble map[string]string // what was logged last, per kind of trouble
 
@@ -51,6 +54,9 @@ func (r *Runner) Init(s State) {
 	}
 	s = s.Clone()
 	s.woke(r.now())
+	if err := s.unseal(r.ReadJudge); err != nil {
+		r.Log.Warn("read what the judge saw before", "app", r.App, "err", err)
+	}
 	r.state, r.failed, r.wake, r.trouble = s, map[string]gapless.Instance{}, make(chan struct{}, 1), map[string]string{}
 	r.broken = map[string]HookState{}
 }
@@ -80,7 +86,7 @@ func (r *Runner) Do(ctx context.Context, f func(State) (State, error)) error {
 		return err
 	}
 	err = r.Journal.Save(ctx, next)
-	if err != nil && !next.Back { // the way back is open without a journal
+	if err != nil && !next.homeward() { // the way back is open without a journal
 		return gapless.Errorf(gapless.Unavailable, "save the state of %s: %w", r.App, err).
 			WithHint("nothing was changed; free some disk space and try again")
 	}
@@ -108,6 +114,10 @@ func (r *Runner) Run(ctx context.Context) error {
 func (r *Runner) round(ctx context.Context) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, kind := range r.acted {
+		failpoint(kind, beforeObserve)
+	}
+	r.acted = r.acted[:0]
 	obs, err := r.observe(ctx)
 	if err != nil {
 		r.warn("observe", err)
@@ -117,7 +127,12 @@ func (r *Runner) round(ctx context.Context) time.Duration {
 	now := r.now()
 	next, actions := r.decide(r.state, obs, now, false)
 	if r.stuck || !next.same(&r.state) {
+		for _, a := range actions {
+			failpoint(a.Kind, beforeIntent)
+		}
+		failpoint(actSave, beforeEffect)
 		err := r.Journal.Save(ctx, next)
+		failpoint(actSave, afterEffect)
 		if err != nil {
 			// The plan waits; keeping stable alive and the way back do not.
 			next, actions = r.decide(r.state, obs, now, true)
@@ -131,7 +146,10 @@ func (r *Runner) round(ctx context.Context) time.Duration {
 	r.state = next
 	r.judged(obs.Blind)
 	for _, a := range actions {
+		failpoint(a.Kind, beforeEffect)
 		r.perform(ctx, a)
+		failpoint(a.Kind, afterEffect)
+		r.acted = append(r.acted, a.Kind)
 	}
 	return pace(next, obs.Served.Known, len(actions) > 0)
 }
@@ -172,7 +190,7 @@ func (r *Runner) warn(what string, err error) {
 }
 
 func (r *Runner) observe(ctx context.Context) (Observed, error) {
-	obs := Observed{Releases: make(map[string]*gapless.Release, 4)}
+	obs := Observed{Releases: make(map[string]*gapless.Release, 4), First: !r.routed}
 	// Traffic first: an instance that is seen to be ready after it may be
 	// missing there, but never the other way round.
 	var err error
@@ -187,7 +205,9 @@ func (r *Runner) observe(ctx context.Context) (Observed, error) {
 	}
 	obs.Instances = make(map[string]gapless.Instance, len(list)+len(r.failed))
 	for _, in := range list {
-		obs.Instances[in.ID] = in
+		if twice, listed := obs.Instances[in.ID]; !listed || outdates(in, twice) {
+			obs.Instances[in.ID] = in
+		}
 	}
 	for id, in := range r.failed {
 		if r.now().Sub(in.Since) > RetryStart {
@@ -207,6 +227,13 @@ func (r *Runner) observe(ctx context.Context) (Observed, error) {
 	}
 	if r.state.Busy() {
 		needed[r.state.Rollout.To] = true
+	}
+	if obs.Served.Route != nil {
+		for _, w := range obs.Served.Route.Weights {
+			if _, known := needed[w.Release]; !known {
+				needed[w.Release] = false // see recall
+			}
+		}
 	}
 	for name, must := range needed {
 		rel, err := r.Release(r.App, name)
@@ -245,6 +272,25 @@ func (r *Runner) observePlan(ctx context.Context, obs *Observed) {
 	}
 }
 
+// outdates reports whether a is to be believed and not b, where a fleet lists an
+// instance twice: the one that is not ready, else the later word. Times alone do
+// not tell, as clocks are set.
+func outdates(a, b gapless.Instance) bool {
+	if (a.State == gapless.Ready) != (b.State == gapless.Ready) {
+		return b.State == gapless.Ready
+	}
+	return a.Since.After(b.Since)
+}
+
+// InUse are the releases that an app may still need, see State.InUse. ok is
+// false while the disk knows less than the runner: a crash would go back to
+// what it knows, so nothing may be thrown away then.
+func (r *Runner) InUse() (names map[string]bool, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.InUse(), !r.stuck
+}
+
 func (r *Runner) perform(ctx context.Context, a Action) {
 	switch a.Kind {
 	case ActStart:
@@ -273,6 +319,7 @@ func (r *Runner) perform(ctx context.Context, a Action) {
 		}
 		r.warn("start hook", err)
 	case ActRoute:
+		r.routed = true
 		r.warn("apply route", r.Router.Apply(ctx, r.App, a.Route))
 	case ActNote:
 		r.Emit(a.Event)

@@ -42,7 +42,9 @@ func TestDeployIsRefusedWithoutJournal(t *testing.T) {
 	s := onStage(t)
 	s.faults.save = 1
 	rel := s.made(good)
-	err := s.order("up", func(st State) (State, error) { return Begin(st, "r", "up", rel, counts(rel), s.now) })
+	err := s.order("up", func(st State) (State, error) {
+		return Begin(st, "r", "up", rel, counts(rel), judgeOf(st.Stable, rel, gapless.Arm{}), s.now)
+	})
 	if gapless.CodeOf(err) != gapless.Unavailable || gapless.HintOf(err) == "" {
 		t.Errorf("up: %v", err)
 	}
@@ -79,6 +81,72 @@ func TestWayBackWithoutJournal(t *testing.T) {
 			}
 			s.boot()
 			s.rest("v1", gapless.TakenBack, "")
+		})
+	}
+}
+
+// TestRollbackWithoutJournal: on a full disk a person goes back to what served
+// last, warm or not, and nowhere else. It is saved as soon as it can be, and if
+// the daemon dies before that, the disk's word and the world become one again.
+func TestRollbackWithoutJournal(t *testing.T) {
+	for name, c := range map[string]struct {
+		keep gapless.Duration
+		to   string
+		dies func(State) bool // nil: never
+		want string           // that serves in the end
+	}{
+		"the kept set":         {gapless.Duration(time.Hour), "v2", nil, "v2"},
+		"to be started":        {0, "v2", nil, "v2"},
+		"an older one":         {0, "v1", nil, ""},
+		"dies at once":         {0, "v2", func(st State) bool { return st.Busy() }, "v3"},
+		"dies on its way":      {0, "v2", func(st State) bool { return st.Busy() && st.Rollout.Launched }, "v3"},
+		"dies after promote":   {0, "v2", func(st State) bool { return st.Stable == "v2" }, "v2"},
+		"dies when it is over": {gapless.Duration(time.Hour), "v2", func(st State) bool { return st.Stable == "v2" && !st.Busy() }, "v2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := onStage(t)
+			for i := range 3 {
+				rel := s.made(good, gapless.Process{Name: "web", Instances: 2}, gapless.Process{Name: "worker", Instances: 1}, gapless.Process{Name: "clock", Instances: 1, Singleton: true})
+				if i == 2 {
+					rel.Spec.Keep = c.keep
+					rel.Spec.Strategy = gapless.StrategyBlueGreen
+					rel.Spec.Judge = gapless.JudgeSpec{Within: gapless.Duration(time.Second), OnUndecided: gapless.OnUndecidedContinue}
+				}
+				s.deploy(rel)
+				s.until("promoted", func(st State) bool { return !st.Busy() })
+			}
+			if c.keep == 0 {
+				s.runner.state.Members = slices.DeleteFunc(s.runner.state.Members, func(m Member) bool { return m.Role == Kept })
+				s.until("the kept set is gone", func(State) bool { return s.settled() })
+			}
+			s.saved = s.runner.state.Clone()
+			s.faults.save = 1
+			to := s.releases[c.to]
+			err := s.order("rollback", func(st State) (State, error) { return BeginRollback(st, "back", to, counts(to), s.now) })
+			if c.want == "" {
+				if gapless.CodeOf(err) != gapless.Unavailable || s.runner.state.Stable != "v3" || s.runner.state.Busy() {
+					t.Fatalf("%v: %+v", err, s.runner.state)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.dies != nil {
+				s.until("its death", c.dies)
+				s.amnesia = true
+				s.boot()
+			}
+			s.until("the end", func(st State) bool { return !st.Busy() && st.Stable == c.want && len(st.of(Leaving, "")) == 0 })
+			if s.saved.Stable != "v3" {
+				t.Fatal("it was saved: this proves nothing")
+			}
+			s.faults.save = 0
+			s.until("rest", func(State) bool { return s.settled() })
+			s.atRest()
+			if s.round(); s.saved.Stable != c.want {
+				t.Errorf("%s serves, %s is saved although the journal works again", c.want, s.saved.Stable)
+			}
 		})
 	}
 }
@@ -271,7 +339,7 @@ func TestRun(t *testing.T) {
 		deploy := func(name string) time.Duration {
 			began := time.Now()
 			err := r.Do(ctx, func(s State) (State, error) {
-				return Begin(s, name, "deploy", releases[name], map[string]int{gapless.WebProcess: 2}, time.Now())
+				return Begin(s, name, "deploy", releases[name], map[string]int{gapless.WebProcess: 2}, nil, time.Now())
 			})
 			if err != nil {
 				t.Fatal(err)

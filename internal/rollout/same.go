@@ -5,14 +5,13 @@ import (
 	"slices"
 
 	"gapless"
-	"gapless/internal/judge"
 )
 
 // same reports whether nothing changed that would have to be saved. It is
 // asked at every look, so it goes without reflection; a test holds it against
 // the fields.
 func (s *State) same(o *State) bool {
-	return s.App == o.App && s.Seq == o.Seq && s.Stable == o.Stable &&
+	return s.App == o.App && s.Seq == o.Seq && s.Stable == o.Stable && s.Before == o.Before && s.Known == o.Known &&
 		s.Since.Equal(o.Since) && s.Entered == o.Entered && s.Weight == o.Weight && s.Auto == o.Auto &&
 		s.Back == o.Back && s.Down == o.Down && s.Keep == o.Keep && s.Preview == o.Preview &&
 		s.Paused == o.Paused && s.Skip == o.Skip && s.Hook == o.Hook &&
@@ -34,11 +33,11 @@ func sameRollout(a, b *gapless.Rollout) bool {
 		slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
 }
 
-func sameJudge(a, b *judge.Judge) bool {
-	if a == nil || b == nil || a == b {
-		return a == b
+func sameJudge(a, b Judge) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
 	}
-	return a.Config == b.Config && slices.Equal(a.Rows, b.Rows)
+	return a.Equal(b)
 }
 
 // sameMap tells nil from empty: for a cursor these are two things.

@@ -144,6 +144,9 @@ func (w *world) rollback(id string) {
 	if len(kept) > 0 && w.rng.IntN(4) > 0 {
 		to = w.releases[kept[0].Release]
 	}
+	if w.gone[to.Name] {
+		return // the daemon says that there is no such release
+	}
 	if w.order("rollback to "+to.Name, func(s State) (State, error) { return BeginRollback(s, id, to, counts(to), w.clock()) }) != nil {
 		return
 	}
@@ -184,6 +187,9 @@ func (w *world) command() {
 	stable := w.releases[s.Stable]
 	id := fmt.Sprintf("r%d", w.rounds)
 	w.warm = nil
+	if w.rng.IntN(3) == 0 {
+		w.collect()
+	}
 	if s.Busy() && stable != nil && w.rotten == "" && w.rng.IntN(60) == 0 {
 		w.rot()
 	}
@@ -200,7 +206,7 @@ func (w *world) command() {
 			kind = "up"
 		}
 		_ = w.order(fmt.Sprintf("%s %s (%s) %v", kind, rel.Name, w.temper[rel.Name], counts(rel)), func(s State) (State, error) {
-			return Begin(s, id, kind, rel, counts(rel), w.clock())
+			return Begin(s, id, kind, rel, counts(rel), judgeOf(s.Stable, rel, w.record(s.Stable)), w.clock())
 		})
 	case n < 13:
 		w.abort()

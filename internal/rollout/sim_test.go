@@ -92,7 +92,7 @@ func (w *world) randomFaults() faults {
 		crash: some(0.03), loseSave: some(0.5), save: some(0.2), lost: some(0.3), refuse: some(0.1),
 		stale: some(0.4), apply: some(0.3), delay: some(0.4), dark: some(0.05), edges: some(0.02),
 		sick: some(0.01), die: some(0.02), hang: some(0.1), vanish: some(0.02), reboot: some(0.01), slowStop: w.rng.IntN(2) == 0,
-		away: some(0.03), blind: some(0.3), late: some(0.3), absurd: some(0.2), clock: some(0.5),
+		away: some(0.03), blind: some(0.3), late: some(0.3), double: some(0.3), backward: some(0.3), absurd: some(0.2), clock: some(0.5),
 	}
 }
 
@@ -220,6 +220,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 			for i, x := range wishes {
 				id := fmt.Sprintf("r%d", i)
 				w.faults = faults{}
+				clear(w.gone) // the releases of this test are made ahead
 				err := w.order(x.kind, func(s State) (State, error) {
 					switch x.kind {
 					case "restart":
@@ -227,7 +228,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 					case "scale":
 						return BeginScale(s, id, w.releases[s.Stable], gapless.WebProcess, 1+i%3, w.clock())
 					}
-					return Begin(s, id, x.kind, x.rel, counts(x.rel), w.clock())
+					return Begin(s, id, x.kind, x.rel, counts(x.rel), judgeOf(s.Stable, x.rel, w.record(s.Stable)), w.clock())
 				})
 				w.faults, w.before = f, w.saved // what a person was told is not lost
 				for n := 0; err == nil && n < 5000 && !w.settled(); n++ {

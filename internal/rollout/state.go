@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gapless"
-	"gapless/internal/judge"
 )
 
 // Role is what an instance is to its app.
@@ -43,10 +42,11 @@ type Member struct {
 // actions that follow from it, so that a restarted daemon goes on from it.
 type State struct {
 	App     string           `json:"app"`
-	Seq     int              `json:"seq"`     // last instance number given out
-	Stable  string           `json:"stable"`  // release name; "" while none serves
-	Counts  map[string]int   `json:"counts"`  // wanted instances per process
-	Members []Member         `json:"members"` // ordered by start
+	Seq     int              `json:"seq"`              // last instance number given out
+	Stable  string           `json:"stable"`           // release name; "" while none serves
+	Before  string           `json:"before,omitempty"` // release that was stable before it
+	Counts  map[string]int   `json:"counts"`           // wanted instances per process
+	Members []Member         `json:"members"`          // ordered by start
 	Rollout *gapless.Rollout `json:"rollout,omitempty"`
 	Since   time.Time        `json:"since,omitzero"`    // when the current step began
 	Entered bool             `json:"entered,omitempty"` // the current step's one-time part is done
@@ -55,6 +55,7 @@ type State struct {
 	Drained map[string]int   `json:"drained,omitempty"` // per process: old instances given up by drain steps
 	Next    map[string]int   `json:"next,omitempty"`    // counts of the candidate, Counts once it is promoted
 	Back    bool             `json:"back,omitempty"`    // rolling back
+	Known   bool             `json:"known,omitempty"`   // the rollout goes back to a release that served last: it needs no journal
 	Down    bool             `json:"down,omitempty"`    // everything stops
 
 	Keep    gapless.Duration `json:"keep,omitempty"`    // the old set stays warm for this long after promote
@@ -62,7 +63,7 @@ type State struct {
 	Paused  bool             `json:"paused,omitempty"`  // the plan waits for a person
 	Skip    bool             `json:"skip,omitempty"`    // a person resumed: the current step counts as done
 	Hook    string           `json:"hook,omitempty"`    // key of the hook that was asked to run
-	Judge   *judge.Judge     `json:"judge,omitempty"`   // what was seen of the candidate
+	Judge   Judge            `json:"judge,omitempty"`   // what was seen of the candidate; nil: nothing to judge
 	Cursor  Cursor           `json:"cursor"`            // evidence up to here is in Judge; nil: nothing was read yet, empty: nothing was counted yet
 	Folded  time.Time        `json:"folded,omitzero"`   // when Judge was last brought up to date
 	Watched gapless.Duration `json:"watched,omitempty"` // how long the judged step was watched, up to Looked
@@ -82,15 +83,26 @@ func (s State) Clone() State {
 		r.LogTail = slices.Clone(r.LogTail)
 		s.Rollout = &r
 	}
-	if s.Judge != nil {
-		j := *s.Judge
-		s.Judge = &j
-	}
 	return s
 }
 
 // Busy reports whether a rollout is under way.
 func (s State) Busy() bool { return s.Rollout != nil && s.Rollout.Outcome == gapless.Running }
+
+// homeward reports whether a rollout leads to a release that is known to
+// serve. That may go on while the journal cannot be written; whatever a crash
+// makes of it is observed then, and recorded later.
+func (s State) homeward() bool {
+	return s.Busy() && (s.Back || s.Known || s.Rollout.Cursor == len(s.Rollout.Plan))
+}
+
+// previous is the release that served before the present one, "" if none did.
+func (s State) previous() string {
+	if r := s.Rollout; s.Before == "" && r != nil && r.Outcome == gapless.Promoted && r.To == s.Stable && r.From != r.To {
+		return r.From // saved by a version that did not write it down
+	}
+	return s.Before
+}
 
 // promoted reports whether the rollout is past the point of no return: the
 // candidate is stable and the old release is on its way out.
@@ -129,6 +141,21 @@ func (s *State) woke(now time.Time) {
 			m.Since, m.Out = now, time.Time{}
 		}
 	}
+}
+
+// InUse are the releases whose tree, environment and start recipe must stay:
+// what serves, what served before it, what any instance is of, and both ends of
+// the last rollout, also when it is over.
+func (s State) InUse() map[string]bool {
+	used := map[string]bool{s.Stable: true, s.Before: true}
+	for _, m := range s.Members {
+		used[m.Release] = true
+	}
+	if s.Rollout != nil {
+		used[s.Rollout.From], used[s.Rollout.To] = true, true
+	}
+	delete(used, "")
+	return used
 }
 
 // Idle reports whether nothing is left of the app but its record.

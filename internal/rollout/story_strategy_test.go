@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"errors"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -137,7 +138,9 @@ func TestKeptInstanceCrashes(t *testing.T) {
 func TestDeployWhileKept(t *testing.T) {
 	s := onStage(t)
 	s.flipped(2)
-	s.deploy(s.blueGreen(good, 2))
+	rel := s.blueGreen(good, 2)
+	rel.Spec.Judge.Within = gapless.Duration(time.Minute)
+	s.deploy(rel)
 	s.until("the first set is gone", func(st State) bool { return len(st.of(Kept, "web")) == 0 && len(st.of(Leaving, "web")) == 0 })
 	s.must("abort", func(st State) (State, error) { return Abort(st, "no", s.now), nil })
 	s.rest("v2", gapless.TakenBack, "no")
@@ -509,5 +512,46 @@ func TestClockIsSet(t *testing.T) {
 	}
 	if !reflect.DeepEqual(s.Members, want) || s.Since != epoch || !s.Folded.IsZero() {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestFlipOfAnAppThatIsNeverPerfect: stable gives 2 % bad answers, always. A
+// flip to a release that does the same stays; one that gives ten times as many
+// is taken back. Without stable's record the first would be, too.
+func TestFlipOfAnAppThatIsNeverPerfect(t *testing.T) {
+	flip := func(t *testing.T, seed uint64, temper temper, record bool) gapless.Outcome {
+		s := onStage(t)
+		s.rng, s.noise, s.sloppiness = rand.New(rand.NewPCG(seed, 9)), 0.02, 0.2
+		s.deploy(s.made(good))
+		s.rest("v1", gapless.Promoted, "")
+		for range 200 { // it serves for a while
+			s.pass(100 * time.Millisecond)
+		}
+		rel := s.made(temper)
+		rel.Spec.Strategy, rel.Spec.Flip, rel.Spec.Judge.Within = gapless.StrategyBlueGreen, true, gapless.Duration(30*time.Second)
+		seen := s.record("v1")
+		if !record {
+			seen = gapless.Arm{}
+		}
+		s.must("flip", func(st State) (State, error) {
+			return Begin(st, "r", "deploy", rel, counts(rel), judgeOf("v1", rel, seen), s.now)
+		})
+		s.until("the end", func(st State) bool { return !st.Busy() })
+		return s.runner.state.Rollout.Outcome
+	}
+	lost := 0
+	for seed := range uint64(20) {
+		if o := flip(t, seed, good, true); o != gapless.Promoted {
+			t.Errorf("seed %d: as good as stable: %s", seed, o)
+		}
+		if o := flip(t, seed, sloppy, true); o != gapless.TakenBack {
+			t.Errorf("seed %d: ten times worse: %s", seed, o)
+		}
+		if flip(t, seed, good, false) == gapless.TakenBack {
+			lost++
+		}
+	}
+	if lost == 0 {
+		t.Error("without a record nothing is lost: the record is not what decides here")
 	}
 }

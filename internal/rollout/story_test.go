@@ -57,7 +57,9 @@ func (s *stage) deploy(rel *gapless.Release) {
 	if s.runner.state.Stable == "" {
 		kind = "up"
 	}
-	s.must(kind, func(st State) (State, error) { return Begin(st, kind+rel.Name, kind, rel, counts(rel), s.now) })
+	s.must(kind, func(st State) (State, error) {
+		return Begin(st, kind+rel.Name, kind, rel, counts(rel), judgeOf(st.Stable, rel, s.record(st.Stable)), s.now)
+	})
 }
 
 func (s *stage) restart() {
@@ -237,14 +239,48 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-func TestAbortAfterPromotionChangesNothing(t *testing.T) {
-	s := onStage(t)
-	s.deploy(s.made(good, gapless.Process{Name: "web", Instances: 1}, gapless.Process{Name: "worker", Instances: 1}))
-	s.rest("v1", gapless.Promoted, "")
-	s.deploy(s.made(good, gapless.Process{Name: "web", Instances: 1}, gapless.Process{Name: "worker", Instances: 1}))
-	s.until("promote", s.step(gapless.StepPromote))
-	s.must("abort", func(st State) (State, error) { return Abort(st, "aborted by a person", s.now), nil })
-	s.rest("v2", gapless.Promoted, "")
+// TestAbortAfterPromote: what is stable by then stays, and what is left of the
+// plan is left out, also where it waits for a person or nothing can be saved.
+func TestAbortAfterPromote(t *testing.T) {
+	for name, c := range map[string]struct {
+		rest []gapless.Step
+		full bool
+	}{
+		"while the old one leaves": {nil, false},
+		"in a pause of the plan":   {[]gapless.Step{{Kind: gapless.StepPause}}, false},
+		"in a long pause":          {[]gapless.Step{{Kind: gapless.StepPause, For: gapless.Duration(time.Hour)}}, false},
+		"in a hook":                {[]gapless.Step{{Kind: gapless.StepHook, Run: "wait"}, {Kind: gapless.StepPause}}, false},
+		"on a full disk":           {[]gapless.Step{{Kind: gapless.StepPause}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := onStage(t)
+			s.deploy(s.made(good))
+			s.rest("v1", gapless.Promoted, "")
+			rel := s.made(good)
+			rel.Spec.Steps = append([]gapless.Step{{Kind: gapless.StepPromote}}, c.rest...)
+			s.deploy(rel)
+			if s.until("promote", s.step(gapless.StepPromote)); len(c.rest) > 0 {
+				s.until("after promote", s.step(c.rest[0].Kind))
+			}
+			if c.full {
+				s.faults.save = 1
+			}
+			began := s.now
+			s.must("abort", func(st State) (State, error) { return Abort(st, "aborted by a person", s.now), nil })
+			s.until("the end", func(st State) bool { return !st.Busy() })
+			if s.now.Sub(began) > time.Second {
+				t.Errorf("it took %s", s.now.Sub(began))
+			}
+			s.faults.save = 0
+			s.rest("v2", gapless.Promoted, "aborted by a person")
+			if s.n++; s.order("the next", func(st State) (State, error) {
+				return Begin(st, "r3", "deploy", s.made(good), map[string]int{"web": 2}, nil, s.now)
+			}) != nil {
+				t.Error("the next deploy is refused")
+			}
+			s.rest("v3", gapless.Promoted, "")
+		})
+	}
 }
 
 func TestStableCrashesMeanwhile(t *testing.T) {
@@ -557,7 +593,7 @@ func TestCommandsAreRefused(t *testing.T) {
 	one, clock := gapless.Process{Name: "web", Instances: 1}, gapless.Process{Name: "clock", Instances: 1, Singleton: true}
 	rel := s.made(good, one, clock, gapless.Process{Name: "nightly", Instances: 1, Cron: "@daily"})
 	none := State{App: simApp}
-	busyState, err := Begin(none, "r", "up", rel, counts(rel), s.now)
+	busyState, err := Begin(none, "r", "up", rel, counts(rel), nil, s.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -569,7 +605,7 @@ func TestCommandsAreRefused(t *testing.T) {
 		f    func() (State, error)
 		code gapless.Code
 	}{
-		{"a second deploy", func() (State, error) { return Begin(busyState, "r2", "deploy", rel, counts(rel), s.now) }, gapless.Conflict},
+		{"a second deploy", func() (State, error) { return Begin(busyState, "r2", "deploy", rel, counts(rel), nil, s.now) }, gapless.Conflict},
 		{"a restart meanwhile", func() (State, error) { return BeginRestart(busyState, "r2", rel, s.now) }, gapless.Conflict},
 		{"a restart of nothing", func() (State, error) { return BeginRestart(none, "r2", nil, s.now) }, gapless.Conflict},
 		{"a restart while it goes down", func() (State, error) { return BeginRestart(down, "r2", rel, s.now) }, gapless.Conflict},

@@ -11,13 +11,16 @@ import (
 )
 
 type edge struct {
-	gen   int
-	table *gapless.Route
-	at    uint64
-	queue []delivery
+	gen    int
+	table  *gapless.Route
+	at     uint64
+	queue  []delivery
+	saidAt uint64 // of its last report
+	said   *gapless.Route
 	counters
-	heard  time.Time // when the lease was renewed last
-	fell   bool      // nobody renewed it: the fallback is served
+	totals map[string][2]uint64 // per release, whatever the weights
+	heard  time.Time            // when the lease was renewed last
+	fell   bool                 // nobody renewed it: the fallback is served
 	flight map[string]int
 	long   map[string]time.Time // a request is in flight at least so long
 	dark   time.Time
@@ -32,7 +35,7 @@ type delivery struct {
 
 func (w *world) newEdge(table *gapless.Route, at uint64) *edge {
 	w.gen++
-	e := &edge{gen: w.gen, table: table, at: at, heard: w.now, counters: counters{start: fmt.Sprintf("e%d", w.gen)}, flight: map[string]int{}, long: map[string]time.Time{}}
+	e := &edge{gen: w.gen, table: table, at: at, heard: w.now, counters: counters{start: fmt.Sprintf("e%d", w.gen)}, totals: map[string][2]uint64{}, flight: map[string]int{}, long: map[string]time.Time{}}
 	w.edges = append(w.edges, e)
 	return e
 }
@@ -40,6 +43,7 @@ func (w *world) newEdge(table *gapless.Route, at uint64) *edge {
 // Apply implements Router.
 func (w *world) Apply(_ context.Context, _ string, r *gapless.Route) error {
 	w.die()
+	w.at(ActRoute, beforeEffect)
 	w.mayApply(r)
 	if !same(r, w.applied) || w.missed {
 		w.version++
@@ -62,6 +66,7 @@ func (w *world) Apply(_ context.Context, _ string, r *gapless.Route) error {
 		}
 		w.deliver()
 	}
+	w.did(ActRoute)
 	w.die()
 	if w.missed {
 		return errors.New("an edge does not answer")
@@ -127,19 +132,37 @@ func (w *world) Renew(string) {
 // Observed implements Router.
 func (w *world) Observed(context.Context, string) (Served, error) {
 	w.die()
+	for _, kind := range w.done {
+		w.at(kind, beforeObserve)
+	}
+	w.done = nil
 	w.fell, w.blind = false, false
 	s := Served{Known: !w.missed, Route: w.applied, InFlight: map[string]int{}, Unhealthy: map[string]bool{}}
+	w.tables, w.servedAt = w.tables[:0], w.now
 	for _, e := range w.edges {
+		w.tables = append(w.tables, e.table)
 		if !e.dark.After(w.now) {
 			s.FellBack = s.FellBack || e.fell
 		}
-		if e.at != w.version || e.dark.After(w.now) {
-			s.Known = false
+		if !w.chance(w.faults.backward) { // else an old report comes late
+			e.saidAt, e.said = e.at, e.table
+		}
+		if e.saidAt != w.version || e.dark.After(w.now) {
+			if s.Known = false; w.runner.routed {
+				s.Route = e.said // not what was applied: this one serves something else
+			}
 			continue
 		}
-		for id, n := range e.flight {
-			s.InFlight[id] += n
+		times := 1
+		if w.chance(w.faults.double) {
+			times = 2
 		}
+		for id, n := range e.flight {
+			s.InFlight[id] += n * times
+		}
+	}
+	if w.chance(w.faults.double) { // an instance that nobody knows
+		s.InFlight["shop.v99.web.1.1"], s.Unhealthy["shop.v99.web.1.1"] = 3, true
 	}
 	for _, p := range w.procs {
 		if w.sick[p.in.ID].After(w.now) && p.in.State == gapless.Ready {

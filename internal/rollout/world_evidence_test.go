@@ -61,6 +61,7 @@ func (c *counters) report(weight float64) {
 // independent coin.
 func (w *world) toss(e *edge) {
 	if e.table == nil || len(e.table.Weights) != 2 {
+		w.tossAlone(e)
 		return
 	}
 	other, share := e.table.Weights[1].Release, e.share()
@@ -80,16 +81,53 @@ func (w *world) toss(e *edge) {
 		if !ready[answers] {
 			continue // held
 		}
-		rate := w.noise
-		if w.temper[answers] == sloppy {
-			rate = max(rate, 0.4)
+		bad := uint64(0)
+		if w.rng.Float64() < w.badRate(answers) {
+			bad = 1
 		}
 		kind := ""
-		if w.rng.Float64() < rate {
+		if bad > 0 {
 			kind = "5xx"
 		}
 		e.add(chosen, share, kind)
+		sum := e.totals[chosen]
+		e.totals[chosen] = [2]uint64{sum[0] + 1, sum[1] + bad}
 	}
+}
+
+// badRate is the share of bad answers that a release gives.
+func (w *world) badRate(release string) float64 {
+	if w.temper[release] == sloppy {
+		return max(w.noise, w.sloppiness)
+	}
+	return w.noise
+}
+
+// tossAlone lets requests come in where one release serves: no coin, no
+// evidence, but a record.
+func (w *world) tossAlone(e *edge) {
+	if e.table == nil || len(e.table.Targets) == 0 {
+		return
+	}
+	release := e.table.Weights[0].Release
+	sum, rate, n := e.totals[release], w.badRate(release), w.rng.IntN(12)
+	sum[0] += uint64(n)
+	for ; rate > 0 && n > 0; n-- {
+		if w.rng.Float64() < rate {
+			sum[1]++
+		}
+	}
+	e.totals[release] = sum
+}
+
+// record is what the edges counted of a release at any weight so far, as the
+// daemon reads it when a rollout begins.
+func (w *world) record(release string) (all gapless.Arm) {
+	for _, e := range w.edges {
+		v := e.totals[release]
+		all.Requests, all.Bad = all.Requests+v[0], all.Bad+v[1]
+	}
+	return all
 }
 
 // share is the candidate's share that an edge tosses by: its table's, or that
@@ -183,6 +221,7 @@ type hookRun struct {
 // Start implements Hooks.
 func (h hooks) Start(_ context.Context, key string, rel *gapless.Release, command string) error {
 	h.die()
+	h.at(ActHook, beforeEffect)
 	if h.chance(h.faults.refuse) {
 		return errors.New("no environment")
 	}
@@ -195,6 +234,7 @@ func (h hooks) Start(_ context.Context, key string, rel *gapless.Release, comman
 		h.violate("hook %s (%s) of %s runs twice", key, command, rel.Name)
 	}
 	h.known[key] = &hookRun{due: h.now.Add(h.between(0, 2*time.Second)), ok: !strings.Contains(command, "fails")}
+	h.did(ActHook)
 	h.die()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gapless"
@@ -22,11 +23,12 @@ const (
 )
 
 type proc struct {
-	in    gapless.Instance
-	due   time.Time // of then
-	then  gapless.InstanceState
-	first bool
-	out   time.Time // when every edge had it out of the pick; zero: some has it in
+	in      gapless.Instance
+	due     time.Time // of then
+	then    gapless.InstanceState
+	first   bool
+	unnamed bool      // nobody can tell what it is
+	out     time.Time // when every edge had it out of the pick; zero: some has it in
 }
 
 func (p *proc) alive() bool {
@@ -53,8 +55,13 @@ func (w *world) spec(in gapless.Instance) *gapless.Process {
 // Start implements Fleet.
 func (w *world) Start(_ context.Context, in gapless.Instance) error {
 	w.die()
+	w.at(ActStart, beforeEffect)
 	if w.find(in.ID) != nil {
 		return nil
+	}
+	if w.gone[in.Release] {
+		w.violate("%s is to start, and its release is gone", in.ID)
+		return errors.New("no such directory")
 	}
 	switch {
 	case w.chance(w.faults.lost):
@@ -65,7 +72,7 @@ func (w *world) Start(_ context.Context, in gapless.Instance) error {
 		return errors.New("no such file")
 	}
 	w.log("start %s", in.ID)
-	if w.saved.member(in.ID) == nil && in.Release != w.runner.state.Stable {
+	if s := w.runner.state; w.saved.member(in.ID) == nil && in.Release != s.Stable && !(s.Known && in.Release == s.Rollout.To) {
 		w.violate("%s is started before it was saved", in.ID)
 	}
 	if proc := w.spec(in); proc.Singleton {
@@ -82,7 +89,10 @@ func (w *world) Start(_ context.Context, in gapless.Instance) error {
 	p := &proc{in: in, first: true, out: w.now}
 	w.procs = append(w.procs, p)
 	w.launch(p)
+	p.unnamed = w.anonymous
+	w.did(ActStart)
 	w.die()
+	p.unnamed = false
 	return nil
 }
 
@@ -164,16 +174,64 @@ func (w *world) Observe(context.Context, string) ([]gapless.Instance, error) {
 	if w.stale && w.now.Sub(w.lookedAt) < 2*time.Second && w.chance(w.faults.stale) {
 		return w.looked, nil
 	}
+	before := w.looked
 	w.looked, w.stale, w.lookedAt = make([]gapless.Instance, 0, len(w.procs)), true, w.now
 	for _, p := range w.procs {
-		w.looked = append(w.looked, p.in)
+		if !p.unnamed {
+			w.looked = append(w.looked, p.in)
+		}
 	}
-	return w.looked, nil
+	return w.twice(before), nil
+}
+
+// twice is what the fleet tells: some instances twice, in two minds.
+func (w *world) twice(before []gapless.Instance) []gapless.Instance {
+	if len(w.looked) == 0 || !w.chance(w.faults.double) {
+		return w.looked
+	}
+	told := slices.Clone(w.looked)
+	i := w.rng.IntN(len(told))
+	in := &w.looked[i]
+	at := []int{0, len(told)}[w.rng.IntN(2)]
+	switch w.rng.IntN(3) {
+	case 0: // the same again
+		return slices.Insert(told, at, *in)
+	case 1: // what it was before
+		if old := lookUp(before, in.ID); old.ID != "" {
+			if in.State == gapless.Ready && old.State != gapless.Ready {
+				*in, w.warm = old, nil // the one that is not ready is to be believed
+			}
+			return slices.Insert(told, at, old)
+		}
+	default: // two things at once
+		if in.State == gapless.Ready && in.Process == gapless.WebProcess {
+			in.State, w.warm = gapless.Starting, nil
+			return slices.Insert(told, at, *in)
+		}
+	}
+	return told
+}
+
+// collect throws releases away that neither the engine nor the disk needs, as
+// the daemon does when a rollout is over.
+func (w *world) collect() {
+	used := map[string]bool{}
+	for _, s := range []State{w.runner.state, w.saved, w.before} {
+		for name := range w.inUse(s) {
+			used[name] = true
+		}
+	}
+	for name := range w.releases {
+		if !used[name] {
+			w.gone[name] = true
+		}
+	}
 }
 
 // Stop implements Fleet.
 func (w *world) Stop(_ context.Context, id string) error {
 	w.die()
+	w.at(ActStop, beforeEffect)
 	p := w.find(id)
 	if p == nil || p.in.State == gapless.Stopping || p.in.State == gapless.Stopped {
 		return nil
@@ -193,6 +251,7 @@ func (w *world) Stop(_ context.Context, id string) error {
 			p.due = w.now.Add(w.between(0, 3*time.Second))
 		}
 	}
+	w.did(ActStop)
 	w.die()
 	return nil
 }
@@ -247,6 +306,7 @@ func picks(r *gapless.Route, id string) bool {
 // Forget implements Fleet.
 func (w *world) Forget(_ context.Context, id string) error {
 	w.die()
+	w.at(ActForget, beforeEffect)
 	for i, p := range w.procs {
 		if p.in.ID == id && (p.in.State == gapless.Stopped || p.in.State == gapless.Failed) {
 			w.log("forget %s", id)
@@ -254,6 +314,7 @@ func (w *world) Forget(_ context.Context, id string) error {
 			break
 		}
 	}
+	w.did(ActForget)
 	w.die()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gapless"
+	"gapless/internal/judge"
 )
 
 // world is a model of one machine in virtual time: processes that become
@@ -17,11 +18,12 @@ import (
 // It is Fleet, Router and Journal of a real Runner and checks, at every call,
 // what must never happen. Everything random comes from rng.
 type world struct {
-	rng    *rand.Rand
-	now    time.Time
-	skew   time.Duration // of the engine's clock
-	faults faults
-	decide func(State, Observed, time.Time, bool) (State, []Action)
+	rng       *rand.Rand
+	now       time.Time
+	skew      time.Duration // of the engine's clock
+	faults    faults
+	decide    func(State, Observed, time.Time, bool) (State, []Action)
+	readJudge func([]byte) (Judge, error)
 
 	releases map[string]*gapless.Release
 	temper   map[string]temper
@@ -31,11 +33,17 @@ type world struct {
 	unwell   map[string]bool // as the engine was told
 	stale    bool            // the next observation may be an old one
 
-	rotten string         // release that lost what it needs
-	noise  float64        // bad answers that every release gives
-	blind  bool           // no evidence was read in this round
-	fell   bool           // in this round the engine saw that an edge fell back
-	ran    map[string]int // hooks, by key
+	rotten     string           // release that lost what it needs
+	noise      float64          // share of bad answers that every release gives
+	sloppiness float64          // that a sloppy one gives
+	blind      bool             // no evidence was read in this round
+	tables     []*gapless.Route // that the edges served at the last look
+	servedAt   time.Time
+	gone       map[string]bool             // releases that were collected
+	inUse      func(State) map[string]bool // that must not be
+	anonymous  bool                        // planted: an instance gets its identity only after the fork
+	fell       bool                        // in this round the engine saw that an edge fell back
+	ran        map[string]int              // hooks, by key
 
 	watch     string        // the judged step that is watched: rollout/cursor
 	watchAt   time.Time     // the last look at it
@@ -57,9 +65,13 @@ type world struct {
 	runner        *Runner
 	events        []gapless.Event
 	trace         []string
-	lost          bool // in this round a save was lost
-	unsaved       bool // what this round found out is not on the disk
-	amnesia       bool // the engine died: the next table may be of a decision that is older than the world, or was forgotten
+	lost          bool         // in this round a save was lost
+	unsaved       bool         // what this round found out is not on the disk
+	amnesia       bool         // the engine died: the next table may be of a decision that is older than the world, or was forgotten
+	passed        map[cell]int // nil: nobody counts
+	fatal         cell         // where the engine dies, at the nth time
+	nth           int
+	decided, done []ActionKind // in this round, before and after their effect
 	verbose       bool
 	tally         map[string]int // what happened, and how often
 	broken        error          // the first invariant that was broken
@@ -85,6 +97,8 @@ type faults struct {
 	clock    float64 // the clock is set while the engine is gone
 	away     float64 // the engine is gone for a while
 	blind    float64 // no evidence can be read
+	double   float64 // the fleet lists an instance twice, or an edge speaks twice
+	backward float64 // an edge reports what it reported before
 	late     float64 // one edge's evidence comes later
 	absurd   float64 // evidence contains what cannot be
 	hang     float64 // an instance never becomes ready on its first run
@@ -105,8 +119,8 @@ const (
 
 func newWorld(seed uint64) *world {
 	w := &world{
-		rng: rand.New(rand.NewPCG(seed, 7)), now: epoch, decide: decide,
-		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{},
+		rng: rand.New(rand.NewPCG(seed, 7)), now: epoch, decide: decide, readJudge: ReadJudge[judge.Judge],
+		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{}, sloppiness: 0.4, gone: map[string]bool{}, inUse: State.InUse,
 		saved: State{App: simApp, Down: true}, before: State{App: simApp, Down: true},
 	}
 	w.newEdge(nil, 0)
@@ -136,20 +150,31 @@ func (w *world) boot() {
 	w.runner = &Runner{
 		App: simApp, Fleet: w, Router: w, Journal: w, Evidence: w, Hooks: hooks{w, map[string]*hookRun{}}, Log: quiet,
 		Release: func(_, name string) (*gapless.Release, error) {
-			if rel := w.releases[name]; rel != nil {
+			if rel := w.releases[name]; rel != nil && !w.gone[name] {
 				return rel, nil
 			}
 			return nil, fmt.Errorf("no release %s", name)
 		},
-		Emit:   w.hear,
-		now:    w.clock,
-		decide: func(s State, o Observed, t time.Time, hold bool) (State, []Action) { return w.decide(s, o, t, hold) },
+		Emit:      w.hear,
+		ReadJudge: w.readJudge,
+		now:       w.clock,
+		decide: func(s State, o Observed, t time.Time, hold bool) (State, []Action) {
+			is, acts := w.decide(s, o, t, hold)
+			if w.decided = nil; w.passed != nil {
+				for _, a := range acts {
+					w.decided = append(w.decided, a.Kind)
+				}
+			}
+			return is, acts
+		},
 	}
 	w.runner.Init(s)
 	w.stale = false
 }
 
 func (w *world) hear(e gapless.Event) {
+	w.at(ActNote, beforeEffect)
+	defer w.did(ActNote)
 	w.log("event %s %s", e.Kind, e.Message)
 	switch {
 	case e.Kind == "rollout.waiting":
@@ -158,6 +183,7 @@ func (w *world) hear(e gapless.Event) {
 		w.tally["a kept instance was replaced"]++
 	}
 	if e.Kind == "rollout.finished" {
+		w.collect()
 		w.events = append(w.events, e)
 	}
 }
@@ -187,6 +213,32 @@ func (w *world) between(a, b time.Duration) time.Duration {
 func (w *world) die() {
 	if w.chance(w.faults.crash) {
 		panic(death{})
+	}
+}
+
+// cell is one place of one kind of action.
+type cell struct {
+	kind  ActionKind
+	point point
+}
+
+// at counts a place that the engine comes by, and is its end where one is asked for.
+func (w *world) at(kind ActionKind, p point) {
+	if w.passed == nil {
+		return
+	}
+	c := cell{kind, p}
+	if w.passed[c]++; c == w.fatal && w.passed[c] == w.nth {
+		w.log("the engine dies %s of %s, the %d. time", p, kind, w.nth)
+		panic(death{})
+	}
+}
+
+// did is the end of an action that had its effect.
+func (w *world) did(kind ActionKind) {
+	if w.passed != nil {
+		w.done = append(w.done, kind)
+		w.at(kind, afterEffect)
 	}
 }
 
@@ -239,12 +291,18 @@ func (w *world) order(what string, f func(State) (State, error)) (err error) {
 // Save implements Journal.
 func (w *world) Save(_ context.Context, s State) error {
 	w.die()
+	for _, kind := range w.decided {
+		w.at(kind, beforeIntent)
+	}
+	w.decided = nil
+	w.at(actSave, beforeEffect)
 	if w.chance(w.faults.save) {
 		w.log("save fails")
 		w.unsaved = true
 		return errors.New("disk full")
 	}
 	w.before, w.saved = w.saved, s.Clone()
+	w.at(actSave, afterEffect)
 	w.die()
 	return nil
 }

@@ -23,8 +23,7 @@ func (s *Store) SaveApp(ctx context.Context, name string, state any, r *gapless.
 	if err == nil && r != nil {
 		var text []byte
 		if text, err = json.Marshal(r); err == nil {
-			_, err = tx.ExecContext(ctx, "INSERT INTO rollout (id, app, started, data) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET data = excluded.data",
-				r.ID, name, stamp(r.Started), string(text))
+			_, err = tx.ExecContext(ctx, saveRollout, r.ID, name, stamp(r.Started), string(text))
 		}
 	}
 	if err != nil {
@@ -39,6 +38,18 @@ func (s *Store) SaveApp(ctx context.Context, name string, state any, r *gapless.
 	}
 	return nil
 }
+
+// SaveRollout saves a rollout alone. The engine's state of its app, which
+// others save meanwhile, stays as it is.
+func (s *Store) SaveRollout(ctx context.Context, r *gapless.Rollout) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return s.exec(ctx, "rollout "+r.ID, saveRollout, r.ID, r.App, stamp(r.Started), string(text))
+}
+
+const saveRollout = "INSERT INTO rollout (id, app, started, data) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET data = excluded.data"
 
 // Apps lists the names of all apps.
 func (s *Store) Apps(ctx context.Context) ([]string, error) {

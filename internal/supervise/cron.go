@@ -119,7 +119,7 @@ func (i *instance) liveCron(p *process) {
 
 // tryRecipe finds out at once what would fail only at night.
 func (i *instance) tryRecipe() error {
-	u, err := lookupUser(i.rel.Spec.User)
+	u, err := LookupUser(i.rel.Spec.User)
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (i *instance) launch(run int64) (*process, error) {
 // spec takes the port and the cgroups of a run and writes down how it starts.
 func (i *instance) spec(p *process) (Spec, error) {
 	s, app := i.s, i.rel.Spec
-	u, err := lookupUser(app.User)
+	u, err := LookupUser(app.User)
 	if err != nil {
 		return Spec{}, err
 	}

@@ -12,8 +12,11 @@ import (
 
 type procStat struct {
 	resident int64
+	cpu      int64
 	zombie   bool
 }
+
+const ticks = 100
 
 type procTable map[int]procStat
 

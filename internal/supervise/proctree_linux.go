@@ -12,7 +12,12 @@ type procStat struct {
 	pid, parent, group, session int
 	zombie                      bool
 	resident                    int64 // bytes
+	cpu                         int64 // clock ticks, with those of children that it waited for
 }
+
+// ticks is how many clock ticks of proc_pid_stat(5) are a second: USER_HZ, 100
+// on every Linux.
+const ticks = 100
 
 // procTable is one reading of /proc: every process of the machine.
 type procTable map[int]procStat
@@ -69,6 +74,7 @@ func readProcStat(pid string, buf []byte, page int64) (procStat, bool) {
 	return procStat{
 		pid: id, parent: int(num(4)), group: int(num(5)), session: int(num(6)),
 		zombie: f3[0][0] == 'Z' || f3[0][0] == 'X', resident: num(24) * page,
+		cpu: num(14) + num(15) + num(16) + num(17),
 	}, true
 }
 

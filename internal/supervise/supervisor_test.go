@@ -352,7 +352,7 @@ func TestRunAsUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nobody, err := lookupUser("nobody")
+	nobody, err := LookupUser("nobody")
 	if err != nil {
 		t.Skip("no user nobody")
 	}

@@ -9,8 +9,8 @@ import (
 	"gapless"
 )
 
-// lookupUser resolves the system user of an app; "" is the user we run as.
-func lookupUser(name string) (*User, error) {
+// LookupUser resolves the system user of an app; "" is the user we run as.
+func LookupUser(name string) (*User, error) {
 	var u *user.User
 	var err error
 	if name == "" {

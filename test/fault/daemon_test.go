@@ -79,11 +79,12 @@ func TestDaemonKilledDuringDeploys(t *testing.T) {
 func TestDaemonAndEdgeKilled(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
+	configure(r, 2, probe+"strategy: canary\njudge: { within: 2s, on_undecided: continue }\n")
 	run := r.Load(mix)
 	settle()
 	r.Write("VERSION", "2")
 	done := r.Go("deploy", "--json")
-	time.Sleep(1500 * time.Millisecond)
+	moving(t, r)
 	daemon, edge := r.Proc("daemon"), r.Proc("edge")
 	open := report(t, r, edge.Generation).Connections
 	death := rig.Kill(t, daemon.PID, edge.PID)

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite"
 
 	"gapless"
 	"gapless/internal/keeper"
@@ -192,5 +195,110 @@ func fallBack(t *testing.T, r *rig.Rig, filler string) {
 	rig.Kill(t, r.Proc("daemon").PID)
 	if a := whole(t, r, "v2", 2); a.Rollout == nil || a.Rollout.Outcome != gapless.TakenBack {
 		t.Errorf("what the next daemon knows of it: %+v", a.Rollout)
+	}
+}
+
+// TestBackOnFullDisk goes back in each way while nothing can be saved: the
+// engine knows of it, users see it, and it is recorded when there is room.
+func TestBackOnFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, 24)
+	r := rig.New(t, "")
+	r.Home = filepath.Join(disk, "h")
+	filler := filepath.Join(disk, "filler")
+	room := func() {
+		if err := os.Remove(filler); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(room)
+	full := func() {
+		t.Helper()
+		emptyLog(t, r.Home) // there is room in it
+		fill(t, filler)
+	}
+	serve(t, r, 2, probe)
+	run := r.Load(load.Mix{KeepAlive: 30, Fresh: 20})
+
+	// A canary is aborted.
+	r.Write("VERSION", "2")
+	configure(r, 2, probe+"strategy: canary\njudge: { within: 5m }\n")
+	done := r.Go("deploy", "--json")
+	rig.Eventually(t, 20*time.Second, "the canary has its share", func() bool { return len(app(t, r).Weights) == 2 })
+	full()
+	aborted := r.Run("abort")
+	if res := <-done; aborted.Code != 3 || res.Code != 3 {
+		t.Errorf("abort: exit %d, deploy: exit %d\n%s%s", aborted.Code, res.Code, aborted.Stderr, res.Stderr)
+	}
+	whole(t, r, "v1", 2)
+	room()
+
+	// Blue-green, and back while the old set is warm.
+	flip := probe + "strategy: blue-green\nflip: true\nkeep: 5m\njudge: { within: 1s }\n"
+	r.Write("VERSION", "3")
+	configure(r, 2, flip)
+	good := r.Rollout(0, "deploy")
+	full()
+	back := r.Run("rollback")
+	if back.Code != 0 {
+		t.Errorf("rollback to the warm set: exit %d\n%s", back.Code, back.Stderr)
+	}
+	whole(t, r, "v1", 2)
+	if back.Took > 15*time.Second {
+		t.Errorf("back to a warm set took %s", back.Took)
+	}
+	// The daemon dies before it could write that down: the edges know better than the disk.
+	rig.Kill(t, r.Proc("daemon").PID)
+	whole(t, r, "v1", 2)
+	room()
+	recorded(t, r, "v1")
+
+	// Back to a release that must be started.
+	r.Write("VERSION", "4")
+	configure(r, 2, probe)
+	next := r.Rollout(0, "deploy")
+	whole(t, r, next.To, 2)
+	full()
+	if back = r.Run("rollback"); back.Code != 0 {
+		t.Errorf("rollback to a release that is not warm: exit %d\n%s", back.Code, back.Stderr)
+	}
+	whole(t, r, "v1", 2)
+	if res := r.Run("rollback", good.To); res.Code != 1 || !strings.Contains(res.Stderr, "hint:") {
+		t.Errorf("rollback to just any release: exit %d\n%s", res.Code, res.Stderr)
+	}
+	room()
+	recorded(t, r, "v1")
+	settle()
+	lossless(t, r, run, 0)
+}
+
+// emptyLog takes the room away that the database has in its log.
+func emptyLog(t *testing.T, home string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(home, "gapless.db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rig.Eventually(t, 10*time.Second, "the log is empty", func() bool {
+		var busy, log, done int
+		if err := db.QueryRow("PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &done); err != nil {
+			t.Fatal(err)
+		}
+		return busy == 0
+	})
+}
+
+// recorded waits until the disk knows what serves, and proves it by a daemon
+// that has nothing else.
+func recorded(t *testing.T, r *rig.Rig, release string) {
+	t.Helper()
+	rig.Eventually(t, 10*time.Second, release+" is written down", func() bool {
+		data, err := os.ReadFile(filepath.Join(r.Home, "apps/http/serving.json"))
+		return err == nil && strings.Contains(string(data), `"stable":"`+release+`"`)
+	})
+	rig.Kill(t, r.Proc("daemon").PID)
+	if a := whole(t, r, release, 2); a.Rollout == nil || a.Rollout.Outcome != gapless.Promoted {
+		t.Errorf("what the next daemon knows: %+v", a.Rollout)
 	}
 }

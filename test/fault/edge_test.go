@@ -17,37 +17,15 @@ import (
 // moment of death.
 const slack = 6
 
-// judge checks that nothing was lost but what an edge had open when it died.
+// judge checks that nothing was lost but what an edge had open when it died:
+// one request for each connection, and every stream of HTTP/2.
 func judge(t *testing.T, run *load.Run, deaths []rig.Death, open []int) {
 	t.Helper()
-	count := make([]int, len(deaths))
-	var stray []load.Sample
-samples:
-	for _, s := range lost(run) {
-		for i, d := range deaths {
-			// A kept connection was open when the edge died, also if its reset
-			// reaches the client only with its next request.
-			until := d.Gone
-			if s.Kind != load.Fresh {
-				until = until.Add(50 * time.Millisecond)
-			}
-			if s.Start.Before(until) && s.End.After(d.Sent) {
-				count[i]++
-				continue samples
-			}
-		}
-		stray = append(stray, s)
+	victims := make([]victim, len(deaths))
+	for i, d := range deaths {
+		victims[i] = victim{what: []string{"edge"}, death: d, open: open[i]}
 	}
-	for i, n := range count {
-		t.Logf("death %d (%s from signal to end): %d lost of %d open", i+1, deaths[i].Gone.Sub(deaths[i].Sent), n, open[i])
-		if n > open[i]+slack {
-			t.Errorf("%d were lost, but only %d connections were open", n, open[i])
-		}
-	}
-	if len(stray) > 0 {
-		t.Errorf("%d lost that were not under way when the edge died", len(stray))
-		tell(t, stray)
-	}
+	blame(t, run, victims, nil)
 }
 
 // TestEdgeKilled kills the edge under load, again and again. Its successor
@@ -55,7 +33,9 @@ samples:
 func TestEdgeKilled(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	run := r.Load(mix)
+	m := mix
+	m.H2C = 20
+	run := r.Load(m)
 	settle()
 	var deaths []rig.Death
 	var open []int
@@ -78,9 +58,10 @@ func TestEdgeKilled(t *testing.T) {
 	run.Stop()
 	t.Logf("load:\n%s", run.Report())
 	judge(t, run, deaths, open)
+	// Times are for the benchmark (make bench); this only sees an edge that stays away.
 	slices.Sort(outages)
 	t.Logf("from the signal to an answer of the next edge: p50 %s, max %s", outages[len(outages)/2], outages[len(outages)-1])
-	if most := outages[len(outages)-1]; most > time.Second {
+	if most := outages[len(outages)-1]; most > 5*time.Second {
 		t.Errorf("an edge was away for %s", most)
 	}
 	whole(t, r, "v1", 2)

@@ -159,3 +159,28 @@ func get(address, path string, limit time.Duration) (status int, body string, to
 	data, err := io.ReadAll(res.Body)
 	return res.StatusCode, string(data), time.Since(began), err
 }
+
+// moving waits until a deployment that was begun moves traffic.
+func moving(t *testing.T, r *rig.Rig) {
+	t.Helper()
+	rig.Eventually(t, 20*time.Second, "the new release has traffic", func() bool {
+		a := app(t, r)
+		if a.Rollout == nil || a.Rollout.Outcome != gapless.Running {
+			return false
+		}
+		for _, w := range a.Weights {
+			if w.Release == a.Rollout.To && w.Share > 0 && w.Share < 1 {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// under fails the test as void if no rollout is under way.
+func under(t *testing.T, r *rig.Rig) {
+	t.Helper()
+	if a := app(t, r); a.Rollout == nil || a.Rollout.Outcome != gapless.Running {
+		t.Fatalf("void: the rollout is over: %+v", a.Rollout)
+	}
+}

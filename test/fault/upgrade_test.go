@@ -24,7 +24,7 @@ func TestUpgrades(t *testing.T) {
 	}
 	r.App("http")
 	counting(r)
-	configure(r, 2, countingApp)
+	configure(r, 2, countingApp+"strategy: canary\njudge: { within: 2s, on_undecided: continue }\n")
 	r.Rollout(0, "up")
 	m := mix
 	m.H2C = 20
@@ -37,7 +37,7 @@ func TestUpgrades(t *testing.T) {
 		if i%3 == 2 { // in the middle of a deployment
 			r.Write("VERSION", strconv.Itoa(i+2))
 			done = r.Go("deploy", "--json")
-			time.Sleep(1200 * time.Millisecond)
+			moving(t, r)
 		}
 		before := map[string]int{"daemon": r.Proc("daemon").PID, "edge": r.Proc("edge").PID}
 		args := []string{"upgrade", "--undo"}
@@ -64,6 +64,7 @@ func TestUpgrades(t *testing.T) {
 			t.Errorf("keeper speaks protocol %d, not %d", got, want)
 		}
 		if done != nil {
+			under(t, r) // both versions had a part in it
 			if res := <-done; res.Code != 0 {
 				t.Errorf("deploy: exit %d\n%s\n%s", res.Code, res.Stdout, res.Stderr)
 			}
@@ -76,6 +77,9 @@ func TestUpgrades(t *testing.T) {
 		settle()
 	}
 	lossless(t, r, run, 0)
+	if log, err := os.ReadFile(filepath.Join(r.Home, "gapless.log")); err != nil || !strings.Contains(string(log), "keeper has its birthday today") {
+		t.Errorf("void: no op of the next version was sent (%v)", err)
+	}
 	r.Must(0, "down", "http")
 	counted(t, r)
 }
@@ -211,4 +215,37 @@ func TestUpgradeToOneThatFails(t *testing.T) {
 	}
 	settle()
 	lossless(t, r, run, 0)
+}
+
+// TestCommandLineOfAnotherVersion: a command of the next version speaks to a
+// daemon of this one, and the other way round.
+func TestCommandLineOfAnotherVersion(t *testing.T) {
+	t.Parallel()
+	r := rig.New(t, "")
+	next, err := rig.Binary("nextversion")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, r, 1, probe)
+	this := r.Exe
+	version := 1
+	commands := func() {
+		t.Helper()
+		version++
+		r.Write("VERSION", strconv.Itoa(version))
+		if ro := r.Rollout(0, "deploy"); ro.To != "v"+strconv.Itoa(version) {
+			t.Errorf("deployed %s, want v%d", ro.To, version)
+		}
+		r.Rollout(0, "restart")
+		for _, verb := range []string{"status", "releases", "history", "show", "plan"} {
+			r.Must(0, verb, "--json")
+		}
+	}
+	r.Exe = next
+	commands()
+	r.Must(0, "upgrade", "--from", next)
+	r.Exe = this
+	commands()
+	r.Must(0, "upgrade", "--undo")
+	whole(t, r, "v"+strconv.Itoa(version), 1)
 }

@@ -77,15 +77,26 @@ func Kill(t testing.TB, pids ...int) Death {
 	return d
 }
 
-// lives reports whether a process is there and no zombie, whose sockets are
-// closed. A zombie may wait for long for a parent that is not ours.
+// lives reports whether a thread of a process is there that is no zombie. A
+// zombie may wait for long for a parent that is not ours. The sockets of a
+// process are closed when its last thread ends, and that need not be the first
+// one, whose state is the process's.
 func lives(pid int) bool {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	threads, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
 	if err != nil {
 		return false
 	}
-	_, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
-	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
+	for _, path := range threads {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		_, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
+		if !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X") {
+			return true
+		}
+	}
+	return false
 }
 
 // Alive reports whether there is such a process, also as a zombie.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"gapless"
+	"gapless/internal/judge"
 	"gapless/internal/rollout"
 	"gapless/internal/store"
 )
@@ -125,7 +126,7 @@ func (s *schedule) boot() {
 	s.m.mu.Unlock()
 	s.runner = &rollout.Runner{
 		App: app, Fleet: s.m, Router: s.m, Journal: s, Evidence: s.m, Hooks: hooks{s.m},
-		Emit: func(gapless.Event) {}, Log: slog.New(slog.DiscardHandler),
+		Emit: func(gapless.Event) {}, Log: slog.New(slog.DiscardHandler), ReadJudge: rollout.ReadJudge[judge.Judge],
 		Release: func(_, name string) (*gapless.Release, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -222,6 +223,14 @@ func (s *schedule) release() *gapless.Release {
 	return rel
 }
 
+func judgeOf(from string, to *gapless.Release) rollout.Judge {
+	j, err := judge.New(judge.Config{Candidate: to.Name, Stable: from})
+	if err != nil { // there is nothing to compare
+		return nil
+	}
+	return rollout.JudgeBy(j)
+}
+
 func counts(rel *gapless.Release) map[string]int {
 	out := map[string]int{}
 	for _, p := range rel.Spec.Processes {
@@ -238,7 +247,7 @@ func (s *schedule) command() {
 	case n < 3 || state.Stable == "":
 		rel := s.release()
 		s.order(func(st rollout.State) (rollout.State, error) {
-			return rollout.Begin(st, id, "deploy", rel, counts(rel), now)
+			return rollout.Begin(st, id, "deploy", rel, counts(rel), judgeOf(st.Stable, rel), now)
 		})
 	case n < 4:
 		s.order(func(st rollout.State) (rollout.State, error) { return rollout.Abort(st, "a person said so", now), nil })

@@ -106,14 +106,17 @@ function leak(megabytes) {
 // BREAK_SHARE (0…1) to a share of the requests; /healthz stays good.
 function fault(req, res) {
   identify(res);
-  if (broken === 'hang') return true;
+  const at = req.url.split('?')[0];
+  if (broken === 'hang') {
+    const only = setting('BREAK_PATH');
+    return !only || at === only;
+  }
   if (broken === 'slow' && !req.slowed) {
     req.slowed = true; // and then as if nothing was
     setTimeout(() => req.socket.server.emit('request', req, res), 500);
     return true;
   }
   if (broken !== '500' && broken !== 'crash-on-request') return false;
-  const at = req.url.split('?')[0];
   const only = setting('BREAK_PATH');
   if (at === '/healthz' || (only && at !== only)) return false;
   if (Math.random() >= Number(setting('BREAK_SHARE', '1'))) return false;

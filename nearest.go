@@ -1,12 +1,12 @@
-package config
+package gapless
 
 import (
 	"slices"
 	"strings"
 )
 
-// nearest returns the known word that s was most likely meant to be, or "".
-func nearest(s string, known []string) string {
+// Nearest returns the known word that s was most likely meant to be, or "".
+func Nearest(s string, known []string) string {
 	s = strings.ToLower(s)
 	if len(s) > 64 {
 		return ""
