@@ -63,7 +63,7 @@ func (r *router) Since(_ context.Context, app string, cursor rollout.Cursor) ([]
 // evidence lists the last reports of all edge processes about an app. whole:
 // every live one spoke just now; any: one of them did.
 func (r *router) evidence(app string) (reports []gapless.EdgeReport, whole, any bool) {
-	live := r.live()
+	live := r.generations()
 	whole = len(live) > 0
 	for _, g := range live {
 		rep, fresh := g.report()
@@ -84,7 +84,7 @@ func (r *router) evidence(app string) (reports []gapless.EdgeReport, whole, any 
 
 // Acknowledge implements rollout.Acknowledger.
 func (r *router) Acknowledge(app string, saved rollout.Cursor) {
-	for _, g := range r.live() {
+	for _, g := range r.generations() {
 		g.mu.Lock()
 		seq := g.rep.Seq // nobody wants to know
 		if saved != nil {

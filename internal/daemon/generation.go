@@ -91,7 +91,9 @@ func (g *generation) serve(ctx context.Context) {
 		pause := time.Second
 		if due {
 			if err := g.bring(ctx, &client, table); err != nil {
-				pause = retryEdge
+				if code := gapless.CodeOf(err); code != gapless.Invalid && code != gapless.Conflict {
+					pause = retryEdge
+				}
 				g.mu.Lock()
 				g.tried, g.err = g.tried+1, err
 				g.change()
@@ -249,7 +251,10 @@ func (g *generation) take(rep gapless.EdgeReport, news []string) {
 	was, fresh := g.rep, g.fresh()
 	if was.Start == rep.Start && rep.Seq <= was.Seq {
 		g.mu.Unlock()
-		return // it came on another way, and later
+		if len(news) > 0 { // a newer one came on another way, and was no news
+			g.r.wake(news...)
+		}
+		return
 	}
 	if was.Start != rep.Start {
 		clear(g.kept)

@@ -72,8 +72,8 @@ func (r *router) lose(g *generation) {
 	g.end()
 }
 
-// live lists the live generations, oldest first.
-func (r *router) live() []*generation {
+// generations lists the live generations, oldest first.
+func (r *router) generations() []*generation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make([]*generation, 0, len(r.edges))
@@ -134,7 +134,7 @@ func (r *router) Apply(ctx context.Context, app string, route *gapless.Route) er
 
 // sync brings every live generation to the present table, all at once.
 func (r *router) sync(ctx context.Context) error {
-	version, live := r.present().Version, r.live()
+	version, live := r.present().Version, r.generations()
 	tried := make([]int, len(live))
 	for i, g := range live {
 		tried[i] = g.failures()
@@ -156,7 +156,7 @@ func (r *router) sync(ctx context.Context) error {
 
 // reports asks every live generation, for people.
 func (r *router) reports(ctx context.Context) (out []gapless.EdgeReport) {
-	live := r.live()
+	live := r.generations()
 	found := make([]gapless.EdgeReport, len(live))
 	var wg sync.WaitGroup
 	for i, g := range live {
@@ -179,7 +179,7 @@ func (r *router) Observed(_ context.Context, app string) (rollout.Served, error)
 		}
 	}
 	r.mu.Unlock()
-	live := r.live()
+	live := r.generations()
 	served.Known = len(live) > 0
 	for k, g := range live {
 		rep, fresh := g.report()
