@@ -4,6 +4,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X gapless/internal/cli.Version=$(VERSION)
 
 # Tests of the whole thing under load run one after the other, by themselves.
+# They build gapless by hand, which the test cache does not see: -count=1.
 WHOLE = ./test/real ./test/fault
 PARTS = $(shell $(GO) list ./... | grep -v -e /test/real -e /test/fault)
 
@@ -23,13 +24,13 @@ test: check ## installs what it needs and runs every test (a pairwise choice of 
 	$(GO) test -timeout 10m ./internal/rollout ./test/sim
 	$(GO) test -run 'AllocateNothing|AreSmall|IdleMemory' ./internal/edge ./internal/keeper
 	$(GO) test -race -timeout 20m $(PARTS)
-	$(GO) test -p 1 -timeout 30m $(WHOLE)
+	$(GO) test -count=1 -p 1 -timeout 30m $(WHOLE)
 
 test-all: check ## everything: full matrices, longer simulations
 	test/apps/install.sh
 	test/install.sh
 	GAPLESS_TEST_ALL=1 $(GO) test -race -timeout 30m $(PARTS)
-	GAPLESS_TEST_ALL=1 $(GO) test -p 1 -timeout 4h $(WHOLE)
+	GAPLESS_TEST_ALL=1 $(GO) test -count=1 -p 1 -timeout 4h $(WHOLE)
 
 sim: ## a million random rollouts on a model of the machine, twenty thousand with the journal on SQLite; GAPLESS_SIM_SEED=n tells one
 	GAPLESS_SIM_N=$${GAPLESS_SIM_N:-1000000} $(GO) test -count=1 -timeout 3h -v -run 'TestSimulation$$|TestPlantedBugs' ./internal/rollout

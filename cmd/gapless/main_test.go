@@ -5,7 +5,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -20,7 +22,8 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	params := testscript.Params{
-		Dir: "testdata/script",
+		Dir:  "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"eventually": eventually},
 		Setup: func(env *testscript.Env) error {
 			home, err := os.MkdirTemp("", "gl-") // short: unix sockets live in it
 			if err != nil {
@@ -31,7 +34,14 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("GAPLESS_HOME", home)
+			other := address
+			for other == address {
+				if other, err = freeAddress(); err != nil {
+					return err
+				}
+			}
 			env.Setenv("ADDRESS", address)
+			env.Setenv("OTHER", other) // where nobody listens
 			env.Setenv("PATH", os.Getenv("PATH"))
 			env.Defer(func() { // a script that failed half-way leaves nothing running
 				down := exec.Command("gapless", "down", "--all")
@@ -48,6 +58,25 @@ func TestScripts(t *testing.T) {
 		params.UpdateScripts = true
 	}
 	testscript.Run(t, params)
+}
+
+// eventually runs a command until what it prints matches: `eventually 'v2/1 ready' gapless status`.
+// How it exits does not matter.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually regexp command...")
+	}
+	want, err := regexp.Compile(args[0])
+	ts.Check(err)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		_ = ts.Exec(args[1], args[2:]...)
+		if want.MatchString(ts.ReadFile("stdout") + ts.ReadFile("stderr")) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%q does not come", args[0])
+		}
+	}
 }
 
 func freeAddress() (string, error) {

@@ -34,7 +34,7 @@ func TestRandomKills(t *testing.T) {
 	judged := "judge: { within: 2s, on_undecided: continue }\n"
 	strategies := []string{"", "strategy: canary\n" + judged, "strategy: blue-green\nkeep: 2s\n" + judged, "strategy: blue-green\nflip: true\nkeep: 2s\n" + judged}
 	serve(t, r, 2, probe)
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	var victims []victim
 	stable := "v1"
@@ -46,6 +46,7 @@ func TestRandomKills(t *testing.T) {
 		if broken {
 			r.Write("BREAK_PATH", "/cart") // nobody asks for it: the release is only good by luck
 		}
+		r.Allow(upTo(stable, i+2)...)
 		done := r.Go("deploy", "--json")
 		var res rig.Result
 		for ended, left := false, 4; !ended; {
@@ -75,6 +76,7 @@ func TestRandomKills(t *testing.T) {
 		}
 		rig.Eventually(t, 30*time.Second, "the old set leaves", func() bool { return len(r.Look().Apps) == 1 && len(r.Look().Apps[0].Instances) == 2 })
 		whole(t, r, stable, 2)
+		r.Allow(stable)
 	}
 	for len(victims) < times(20, 200) { // a deploy may be too short for its share
 		victims = append(victims, strike(r, dice))

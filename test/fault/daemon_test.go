@@ -19,11 +19,12 @@ import (
 func TestDaemonKilledDuringDeploys(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	stable, kills, promoted := "v1", 0, 0
 	for i := range times(3, 20) {
 		r.Write("VERSION", strconv.Itoa(i+2))
+		r.Allow(upTo(stable, i+2)...)
 		began := time.Now()
 		done := r.Go("deploy", "--json")
 		// The first one is killed from its first moment on, also while the
@@ -63,6 +64,7 @@ func TestDaemonKilledDuringDeploys(t *testing.T) {
 			t.Errorf("deploy: exit %d, outcome %q, reason %q\n%s", res.Code, ro.Outcome, ro.Reason, res.Stderr)
 		}
 		a := whole(t, r, stable, 2)
+		r.Allow(stable)
 		if a.Rollout == nil || a.Rollout.Outcome == gapless.Running {
 			t.Errorf("the rollout did not end: %+v", a.Rollout)
 		}
@@ -79,9 +81,10 @@ func TestDaemonKilledDuringDeploys(t *testing.T) {
 func TestDaemonAndEdgeKilled(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	r.Write("VERSION", "2")
+	r.Allow("v1", "v2")
 	done := r.Go("deploy", "--json")
 	time.Sleep(1500 * time.Millisecond)
 	daemon, edge := r.Proc("daemon"), r.Proc("edge")
@@ -92,6 +95,7 @@ func TestDaemonAndEdgeKilled(t *testing.T) {
 		t.Errorf("deploy: exit %d\n%s\n%s", res.Code, res.Stdout, res.Stderr)
 	}
 	whole(t, r, "v2", 2)
+	r.Allow("v2")
 	settle()
 	run.Stop()
 	t.Logf("load:\n%s", run.Report())

@@ -55,7 +55,7 @@ samples:
 func TestEdgeKilled(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	var deaths []rig.Death
 	var open []int
@@ -92,7 +92,7 @@ func TestTwoEdges(t *testing.T) {
 	ctx := context.Background()
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	run := r.Load(dense)
+	run := r.Load(dense, "v1")
 	settle()
 	k, err := keeper.Dial(ctx, keeper.SocketPath(r.Home+"/run"))
 	if err != nil {
@@ -117,7 +117,9 @@ func TestTwoEdges(t *testing.T) {
 		return n == 2
 	})
 	r.Write("VERSION", "2")
+	r.Allow("v1", "v2")
 	deploy := r.Rollout(0, "deploy")
+	r.Allow("v2")
 	a, b := report(t, r, old), report(t, r, next)
 	if a.Version != b.Version || a.Version == 0 {
 		t.Errorf("generation %d serves table %d, generation %d table %d", old, a.Version, next, b.Version)
@@ -164,7 +166,7 @@ func TestTwoEdges(t *testing.T) {
 	}
 	lossless(t, r, run, 0)
 	whole(t, r, "v2", 2)
-	for _, err := range load.Overlaps(run.Samples(), drains) {
+	for _, err := range load.Overlaps(run.Samples(), drains, load.Slow, load.Upload, load.WebSocket) {
 		t.Error(err)
 	}
 }
