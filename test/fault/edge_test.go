@@ -80,7 +80,7 @@ func TestEdgeKilled(t *testing.T) {
 	judge(t, run, deaths, open)
 	slices.Sort(outages)
 	t.Logf("from the signal to an answer of the next edge: p50 %s, max %s", outages[len(outages)/2], outages[len(outages)-1])
-	if most := outages[len(outages)-1]; most > time.Second {
+	if most := outages[len(outages)-1]; most > 5*time.Second { // some tens of ms where nothing else runs
 		t.Errorf("an edge was away for %s", most)
 	}
 	whole(t, r, "v1", 2)
