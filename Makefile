@@ -47,7 +47,7 @@ bench: build ## memory, CPU per request against nginx, restart against pm2
 	$(GO) run ./test/bench/edge
 	$(GO) run ./test/bench/system
 
-bench-edge: ## CPU per request of the edge against nginx in the same run
+bench-edge: build ## CPU per request of the edge against nginx in the same run
 	test/install.sh bench
 	$(GO) run ./test/bench/edge
 
