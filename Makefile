@@ -42,13 +42,13 @@ check: build ## formatting, vet, staticcheck
 	$(GO) tool staticcheck ./...
 
 bench: build ## memory, CPU per request against nginx, restart against pm2
-	test/install.sh
+	test/install.sh bench
 	test/apps/install.sh http express
 	$(GO) run ./test/bench/edge
 	$(GO) run ./test/bench/system
 
-bench-edge: ## CPU per request of the edge against nginx in the same run
-	test/install.sh
+bench-edge: build ## CPU per request of the edge against nginx in the same run
+	test/install.sh bench
 	$(GO) run ./test/bench/edge
 
 bench-pm2: build ## what users lose with PM2 and with gapless, in the same run

@@ -1,17 +1,33 @@
 #!/bin/sh
-# Installs the real programs that tests and benchmarks run: Debian's nginx and
-# wrk. Does nothing where they are there already.
+# Installs the real programs that tests run: Debian's curl and setcap. With
+# "bench" also those that benchmarks measure against and with: nginx and wrk.
+# Does nothing where they are there already.
+#
+#   test/install.sh [bench]
 set -eu
+case "${1:-}" in
+"" | bench) ;;
+*)
+	echo "install: $1 is not bench" >&2
+	exit 2
+	;;
+esac
 need=""
-command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx-light"
-command -v wrk >/dev/null 2>&1 || need="$need wrk"
 command -v curl >/dev/null 2>&1 || need="$need curl"
-command -v setcap >/dev/null 2>&1 || [ -x /usr/sbin/setcap ] || need="$need libcap2-bin"
-[ -n "$need" ] || exit 0
+# Without setcap the one test that wants it is skipped and says so.
+optional=""
+command -v setcap >/dev/null 2>&1 || [ -x /usr/sbin/setcap ] || optional="libcap2-bin"
+if [ "${1:-}" = bench ]; then
+	command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx-light"
+	command -v wrk >/dev/null 2>&1 || need="$need wrk"
+fi
 if ! command -v apt-get >/dev/null 2>&1; then
-	echo "install:$need are missing and this system has no apt-get; install them by hand" >&2
+	[ -n "$need" ] || exit 0
+	echo "install:$need missing and this system has no apt-get; install by hand" >&2
 	exit 1
 fi
+need="$need $optional"
+[ "$need" != " " ] || exit 0
 echo "install:$need"
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"

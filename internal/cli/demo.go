@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gapless"
+	"gapless/internal/api"
 	"gapless/internal/daemon"
 	"gapless/internal/load"
 )
@@ -56,11 +57,14 @@ type demoRelease struct {
 }
 
 type demoResult struct {
-	Requests int           `json:"requests"`
-	Dropped  int           `json:"dropped"`
-	Bad      int           `json:"bad_responses"`
-	Releases []demoRelease `json:"releases"`
-	Load     load.Report   `json:"load"`
+	Requests int              `json:"requests"`
+	Dropped  int              `json:"dropped"`
+	Bad      int              `json:"bad_responses"`
+	Retried  uint64           `json:"retried"` // by the edge, on another instance
+	Held     uint64           `json:"held"`    // by the edge, while nobody was ready
+	HeldMax  gapless.Duration `json:"held_max"`
+	Releases []demoRelease    `json:"releases"`
+	Load     load.Report      `json:"load"`
 }
 
 func (c *command) demo() *cobra.Command {
@@ -143,7 +147,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := pause(ctx, time.Second); err != nil {
 		return err
 	}
-	return d.finish()
+	return d.finish(ctx)
 }
 
 // deploy ships one version under load and tells what it did to the traffic.
@@ -192,8 +196,11 @@ func (d *demo) phase(before load.Report) string {
 
 // finish prints the result. A dropped request is a failure, and so is a bad
 // answer of any release but the broken one.
-func (d *demo) finish() error {
+func (d *demo) finish(ctx context.Context) error {
 	r := d.load.Stop()
+	if err := d.hidden(ctx); err != nil {
+		return err
+	}
 	d.result.Requests, d.result.Dropped, d.result.Bad, d.result.Load = r.Requests, r.Dropped, r.Bad, r
 	others := r.Bad
 	for i := range d.result.Releases {
@@ -220,6 +227,27 @@ func (d *demo) finish() error {
 	return nil
 }
 
+// hidden asks for what a client does not see: requests that the edge repeated
+// or let wait. They are no loss, but they could hide one.
+func (d *demo) hidden(ctx context.Context) error {
+	out, err := d.command(ctx, "status", "--json").Output()
+	if err != nil {
+		return gapless.Errorf(gapless.Internal, "gapless status: %w", err)
+	}
+	var st api.Status
+	if err := json.Unmarshal(out, &st); err != nil {
+		return gapless.Errorf(gapless.Internal, "gapless status answered %q: %w", out, err)
+	}
+	for _, a := range st.Apps {
+		for _, of := range a.Releases {
+			d.result.Retried += of.Retried
+			d.result.Held += of.Held
+			d.result.HeldMax = max(d.result.HeldMax, of.HeldMax)
+		}
+	}
+	return nil
+}
+
 func (d *demo) table(r load.Report) {
 	rows := [][]string{{"RELEASE", "OUTCOME", "SECONDS", "REQUESTS", "DROPPED", "BAD ANSWERS", "WEIGHTS SERVED"}}
 	for _, v := range d.result.Releases {
@@ -231,6 +259,7 @@ func (d *demo) table(r load.Report) {
 	d.c.term.answerf("  keep-alive %d · connection per request %d · /cart %d · slow (1.5 s) %d · uploads (1 MiB) %d · WebSockets %d, closed with 1001: %d",
 		r.Kinds[load.KeepAlive].Requests, r.Kinds[load.Fresh].Requests, r.Kinds[load.Path].Requests, r.Kinds[load.Slow].Requests,
 		r.Kinds[load.Upload].Requests, r.Kinds[load.WebSocket].Requests, r.WSClosed[1001])
+	d.c.term.answerf("  repeated on another instance %d · held while none was ready %d, the longest %s", d.result.Retried, d.result.Held, d.result.HeldMax)
 }
 
 func (d *demo) app() string  { return filepath.Join(d.dir, "app") }

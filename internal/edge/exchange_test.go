@@ -243,7 +243,7 @@ func TestRequestThatBringsInstancesDownDoesNotGoRound(t *testing.T) {
 
 func TestHoldsWhileNobodyIsReady(t *testing.T) {
 	r, _, addr := setup(t, Config{}, saying(t, "x"))
-	r.apply(r.route(2, 5*time.Second, map[string]float64{"v1": 1}, nil))
+	r.apply(r.route(2, 30*time.Second, map[string]float64{"v1": 1}, nil))
 	done := make(chan string, 10)
 	for range cap(done) {
 		go func() {
@@ -258,13 +258,13 @@ func TestHoldsWhileNobodyIsReady(t *testing.T) {
 	}
 	eventually(t, "ten are held", func() bool { return r.traffic("v1").Held >= 10 })
 	began := time.Now()
-	r.apply(r.route(3, 5*time.Second, map[string]float64{"v1": 1}, map[string][]string{"v1": {saying(t, "v1")}}))
+	r.apply(r.route(3, 30*time.Second, map[string]float64{"v1": 1}, map[string][]string{"v1": {saying(t, "v1")}}))
 	for range cap(done) {
 		if s := <-done; s != "v1" {
 			t.Error(s)
 		}
 	}
-	if d := time.Since(began); d > 200*time.Millisecond {
+	if d := time.Since(began); d > 4*time.Second { // at once, and not when the hold ends
 		t.Errorf("held requests went on only after %v", d)
 	}
 	if x := r.traffic("v1"); x.HeldMax == 0 || x.Held != 10 || x.Failed != 0 {
@@ -274,7 +274,7 @@ func TestHoldsWhileNobodyIsReady(t *testing.T) {
 
 func TestHoldEnds(t *testing.T) {
 	r, _, addr := setup(t, Config{MaxHeld: 1}, saying(t, "x"))
-	r.apply(r.route(2, 400*time.Millisecond, map[string]float64{"v1": 1}, nil))
+	r.apply(r.route(2, 2*time.Second, map[string]float64{"v1": 1}, nil))
 	began := time.Now()
 	first := make(chan struct{})
 	go func() {
@@ -283,12 +283,12 @@ func TestHoldEnds(t *testing.T) {
 		if code != 503 || h.Get("Retry-After") == "" || h.Get("X-Gapless-Error") != "not_ready" || !strings.Contains(body, "ready") {
 			t.Errorf("%d %q %v", code, body, h)
 		}
-		if d := time.Since(began); d < 350*time.Millisecond || d > 3*time.Second {
+		if d := time.Since(began); d < 1900*time.Millisecond || d > 20*time.Second {
 			t.Errorf("after %v", d)
 		}
 	}()
 	eventually(t, "one is held", func() bool { return r.traffic("v1").Held == 1 })
-	if code, _, _ := fetch(t, addr); code != 503 || time.Since(began) > 350*time.Millisecond {
+	if code, _, _ := fetch(t, addr); code != 503 || time.Since(began) > 1900*time.Millisecond { // at once
 		t.Errorf("over the limit: %d after %v", code, time.Since(began))
 	}
 	<-first

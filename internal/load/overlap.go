@@ -13,17 +13,17 @@ type Drain struct {
 }
 
 // Overlaps checks that a test proved something: on each drained instance at
-// least one slow request, one upload and one WebSocket must have been under
-// way when its drain began or after. Otherwise losing nothing was luck and the
-// test is void; there is one error per missing kind. Where the load has fewer
-// kinds, say which. Call it with the samples of a stopped Run.
-func Overlaps(samples []Sample, drains []Drain, kinds ...Kind) []error {
-	if len(kinds) == 0 {
-		kinds = []Kind{Slow, Upload, WebSocket}
+// least one sample of each of these kinds must have been under way when its
+// drain began or after. Otherwise losing nothing was luck and the test is
+// void, as it is where nothing was drained; there is one error per missing
+// kind. Call it with the samples of a stopped Run.
+func Overlaps(samples []Sample, drains []Drain, need ...Kind) []error {
+	if len(drains) == 0 || len(need) == 0 {
+		return []error{fmt.Errorf("void: %d drains and %d kinds of traffic to look for", len(drains), len(need))}
 	}
 	var errs []error
 	for _, d := range drains {
-		for _, kind := range kinds {
+		for _, kind := range need {
 			if !overlaps(samples, d, kind) {
 				errs = append(errs, fmt.Errorf("void: no %s sample overlaps the drain of %s (%s, %s)",
 					kind, d.Instance, d.From.Format("15:04:05.000"), d.To.Sub(d.From).Round(time.Millisecond)))

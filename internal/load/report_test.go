@@ -78,7 +78,7 @@ func TestOverlaps(t *testing.T) {
 	}
 	drain := []Drain{{Instance: "a", From: at(10), To: at(20)}}
 	good := []Sample{sample(Slow, "a", 8, 12), sample(Upload, "a", 9, 11), sample(WebSocket, "a", 0, 15)}
-	if errs := Overlaps(good, drain); len(errs) != 0 {
+	if errs := Overlaps(good, drain, Slow, Upload, WebSocket); len(errs) != 0 {
 		t.Errorf("overlapping samples are void: %v", errs)
 	}
 	for name, s := range map[string]Sample{
@@ -87,12 +87,18 @@ func TestOverlaps(t *testing.T) {
 		"began when it was over":     sample(Upload, "a", 20, 25),
 		"a kind that does not count": sample(SSE, "a", 9, 11),
 	} {
-		errs := Overlaps([]Sample{good[0], s, good[2]}, drain)
+		errs := Overlaps([]Sample{good[0], s, good[2]}, drain, Slow, Upload, WebSocket)
 		if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), "void: no upload") {
 			t.Errorf("%s: %v", name, errs)
 		}
 	}
-	if errs := Overlaps(nil, append(drain, Drain{Instance: "b"})); len(errs) != 6 {
+	if errs := Overlaps(nil, append(drain, Drain{Instance: "b"}), Slow, Upload, WebSocket); len(errs) != 6 {
 		t.Errorf("no samples: %v", errs)
+	}
+	if errs := Overlaps(good[:2], drain, Slow, Upload); len(errs) != 0 {
+		t.Errorf("a kind that was not asked for is missed: %v", errs)
+	}
+	if len(Overlaps(good, nil, Slow)) != 1 || len(Overlaps(good, drain)) != 1 {
+		t.Error("nothing drained, or nothing to look for, is no void test")
 	}
 }

@@ -42,7 +42,7 @@ func TestRandomKills(t *testing.T) {
 	serve(t, r, 2, probe)
 	m := mix
 	m.H2C, m.Path, m.PathName = 10, 20, "/cart"
-	run := r.Load(m)
+	run := r.Load(m, "v1")
 	settle()
 	var victims []victim
 	var faulty []span // when a release that breaks /cart may have served
@@ -55,6 +55,7 @@ func TestRandomKills(t *testing.T) {
 		r.Write("BREAK", map[bool]string{true: "500"}[broken])
 		r.Write("BREAK_PATH", "/cart")
 		began := time.Now()
+		r.Allow(upTo(stable, deploys+2)...)
 		ro, killed := strikeDuring(t, r, dice)
 		victims = append(victims, killed...)
 		for _, v := range killed {
@@ -73,6 +74,7 @@ func TestRandomKills(t *testing.T) {
 			return len(apps) == 1 && len(apps[0].Instances) == 2
 		})
 		whole(t, r, stable, 2)
+		r.Allow(stable)
 		if broken {
 			faulty = append(faulty, span{began, time.Now()})
 		}

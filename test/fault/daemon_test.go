@@ -19,11 +19,12 @@ import (
 func TestDaemonKilledDuringDeploys(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	stable, kills, promoted := "v1", 0, 0
 	for i := range times(3, 20) {
 		r.Write("VERSION", strconv.Itoa(i+2))
+		r.Allow(upTo(stable, i+2)...)
 		began := time.Now()
 		done := r.Go("deploy", "--json")
 		// The first one is killed from its first moment on, also while the
@@ -63,6 +64,7 @@ func TestDaemonKilledDuringDeploys(t *testing.T) {
 			t.Errorf("deploy: exit %d, outcome %q, reason %q\n%s", res.Code, ro.Outcome, ro.Reason, res.Stderr)
 		}
 		a := whole(t, r, stable, 2)
+		r.Allow(stable)
 		if a.Rollout == nil || a.Rollout.Outcome == gapless.Running {
 			t.Errorf("the rollout did not end: %+v", a.Rollout)
 		}
@@ -80,9 +82,10 @@ func TestDaemonAndEdgeKilled(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
 	configure(r, 2, probe+"strategy: canary\njudge: { within: 2s, on_undecided: continue }\n")
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	r.Write("VERSION", "2")
+	r.Allow("v1", "v2")
 	done := r.Go("deploy", "--json")
 	moving(t, r)
 	daemon, edge := r.Proc("daemon"), r.Proc("edge")
@@ -93,6 +96,7 @@ func TestDaemonAndEdgeKilled(t *testing.T) {
 		t.Errorf("deploy: exit %d\n%s\n%s", res.Code, res.Stdout, res.Stderr)
 	}
 	whole(t, r, "v2", 2)
+	r.Allow("v2")
 	settle()
 	run.Stop()
 	t.Logf("load:\n%s", run.Report())

@@ -69,7 +69,7 @@ func TestFullDisk(t *testing.T) {
 	r.Write("chatty.js", "require('./server.js'); let n = 0;\nsetInterval(() => console.log(`line ${++n} ` + 'x'.repeat(400)), 5);\n")
 	configure(r, 2, probe+"run: node chatty.js\n")
 	r.Rollout(0, "up")
-	run := r.Load(load.Mix{KeepAlive: 40, Fresh: 20, Slow: 2, Upload: 2, WebSockets: 3})
+	run := r.Load(load.Mix{KeepAlive: 40, Fresh: 20, Slow: 2, Upload: 2, WebSockets: 3}, "v1")
 	settle()
 	k, err := keeper.Dial(context.Background(), keeper.SocketPath(r.Home+"/run"))
 	if err != nil {
@@ -132,7 +132,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	run = r.Load(mix)
+	run = r.Load(mix, "v1", "v2")
 	before := r.Proc("daemon").PID
 	rig.Eventually(t, 10*time.Second, "logging goes on", func() bool {
 		out := r.Run("logs", "--lines", "50")
@@ -140,6 +140,7 @@ func TestFullDisk(t *testing.T) {
 	})
 	r.Rollout(0, "deploy")
 	whole(t, r, "v2", 2)
+	r.Allow("v2")
 	if pid := r.Proc("daemon").PID; pid != before {
 		t.Errorf("the daemon was restarted: %d, then %d", before, pid)
 	}
@@ -169,7 +170,7 @@ func fallBack(t *testing.T, r *rig.Rig, filler string) {
 	r.Write("BREAK", "exit-after-5s")
 	configure(r, 2, probe+"run: node chatty.js\nsoak: 20s\n")
 	r.Write("gapless.yaml", strings.Replace(strings.Join(rig.Lines(t, filepath.Join(r.Dir, "gapless.yaml")), "\n"), "soak: 1s\n", "", 1))
-	run := r.Load(load.Mix{KeepAlive: 30, Fresh: 20})
+	run := r.Load(load.Mix{KeepAlive: 30, Fresh: 20}, "v2", "v3")
 	done := r.Go("deploy", "--json")
 	rig.Eventually(t, 10*time.Second, "the candidate has its share", func() bool { return len(app(t, r).Weights) == 2 })
 	fill(t, filler)
@@ -178,6 +179,7 @@ func fallBack(t *testing.T, r *rig.Rig, filler string) {
 		t.Errorf("deploy: exit %d after %s\n%s\n%s", res.Code, res.Took, res.Stdout, res.Stderr)
 	}
 	whole(t, r, "v2", 2)
+	r.Allow("v2")
 	settle()
 	report := run.Stop()
 	t.Logf("while it was taken back on a full disk: %d requests, %d lost", report.Requests, report.Dropped+report.Bad)
@@ -218,7 +220,7 @@ func TestBackOnFullDisk(t *testing.T) {
 		fill(t, filler)
 	}
 	serve(t, r, 2, probe)
-	run := r.Load(load.Mix{KeepAlive: 30, Fresh: 20})
+	run := r.Load(load.Mix{KeepAlive: 30, Fresh: 20}, "v1", "v2", "v3", "v4")
 
 	// A canary is aborted.
 	r.Write("VERSION", "2")

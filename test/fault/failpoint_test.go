@@ -51,7 +51,7 @@ func TestFailpoints(t *testing.T) {
 	r := rig.New(t, "failpoints")
 	file := filepath.Join(r.Home, "failpoint")
 	serve(t, r, 1, probe)
-	run := r.Load(load.Mix{KeepAlive: 30, Fresh: 20, Slow: 2})
+	run := r.Load(load.Mix{KeepAlive: 30, Fresh: 20, Slow: 2}, "v1")
 	settle()
 	const canary = probe + "steps:\n  - start: 1\n  - warm\n  - weight: 20%\n  - hook: { run: 'true', on_resume: rerun }\n  - pause\n  - promote\n"
 	rolling := strings.Replace(probe, "\n", "\nsoak: 100ms\n", 1)
@@ -67,6 +67,7 @@ func TestFailpoints(t *testing.T) {
 		if err := os.WriteFile(file, fmt.Appendf(nil, "%s %s 1", p.kind, p.point), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		r.Allow(stable, "v"+strconv.Itoa(i+2))
 		before := r.Proc("daemon").PID
 		res := r.Run("deploy", "--json")
 		ro := app(t, r).Rollout
@@ -89,6 +90,7 @@ func TestFailpoints(t *testing.T) {
 			stable = ro.To
 		}
 		whole(t, r, stable, 1)
+		r.Allow(stable)
 		if _, err := os.Stat(file); err == nil {
 			t.Errorf("%+v: the daemon never came by", p)
 		} else if pid := r.Proc("daemon").PID; pid == before {

@@ -96,11 +96,12 @@ func TestKeeperKilledDuringDeploys(t *testing.T) {
 	counting(r)
 	configure(r, 2, countingApp)
 	r.Rollout(0, "up")
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	kills := 0
 	for i := range times(2, 10) {
 		r.Write("VERSION", strconv.Itoa(i+2))
+		r.Allow("v"+strconv.Itoa(i+1), "v"+strconv.Itoa(i+2))
 		done := r.Go("deploy", "--json")
 		for ended := false; !ended; {
 			select {
@@ -119,6 +120,7 @@ func TestKeeperKilledDuringDeploys(t *testing.T) {
 			}
 		}
 		whole(t, r, "v"+strconv.Itoa(i+2), 2)
+		r.Allow("v" + strconv.Itoa(i+2))
 	}
 	settle()
 	if kills < 2 {
@@ -138,7 +140,7 @@ func TestKeeperAndDaemonKilled(t *testing.T) {
 	counting(r)
 	configure(r, 2, countingApp)
 	r.Rollout(0, "up")
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	before := running(app(t, r))
 	for i := range times(4, 20) {
@@ -158,7 +160,9 @@ func TestKeeperAndDaemonKilled(t *testing.T) {
 		}
 	}
 	r.Write("VERSION", "2")
+	r.Allow("v1", "v2")
 	r.Rollout(0, "deploy")
+	r.Allow("v2")
 	settle()
 	lossless(t, r, run, 0)
 	r.Must(0, "down", "http")

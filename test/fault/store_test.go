@@ -139,7 +139,7 @@ func TestDatabaseLost(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			run := r.Load(light)
+			run := r.Load(light, "v2")
 			settle()
 			pid := r.Proc("daemon").PID
 			kept := c.hurt(t, r, filepath.Join(r.Home, "gapless.db"))
@@ -168,7 +168,9 @@ func TestDatabaseLost(t *testing.T) {
 				}
 			}
 			r.Write("VERSION", "3")
+			r.Allow("v2", "v3")
 			r.Rollout(0, "deploy")
+			r.Allow("v3")
 			whole(t, r, "v3", 2)
 
 			// A daemon after that one remembers it until the file is deleted.
@@ -199,7 +201,7 @@ func TestDatabaseLost(t *testing.T) {
 func TestEverythingLost(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	run := r.Load(light)
+	run := r.Load(light, "v1")
 	settle()
 	if err := os.Truncate(filepath.Join(r.Home, "gapless.db"), 0); err != nil {
 		t.Fatal(err)
@@ -238,7 +240,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
 	before := pids(whole(t, r, "v1", 2))
-	run := r.Load(light)
+	run := r.Load(light, "v1")
 	settle()
 	if err := syscall.Mount(r.Home, r.Home, "", syscall.MS_BIND, ""); err != nil {
 		t.Skipf("a file system cannot be mounted here: %v", err)
@@ -271,7 +273,9 @@ func TestReadOnlyDisk(t *testing.T) {
 		}
 	}
 	r.Write("VERSION", "2")
+	r.Allow("v1", "v2")
 	r.Rollout(0, "deploy")
+	r.Allow("v2")
 	lossless(t, r, run, 0)
 }
 

@@ -28,7 +28,7 @@ func TestUpgrades(t *testing.T) {
 	r.Rollout(0, "up")
 	m := mix
 	m.H2C = 20
-	run := r.Load(m)
+	run := r.Load(m, "v1")
 	settle()
 	first, instances := r.Proc("keeper").PID, running(app(t, r))
 	stable := "v1"
@@ -36,6 +36,7 @@ func TestUpgrades(t *testing.T) {
 		var done <-chan rig.Result
 		if i%3 == 2 { // in the middle of a deployment
 			r.Write("VERSION", strconv.Itoa(i+2))
+			r.Allow(stable, "v"+strconv.Itoa(stableNumber(stable)+1))
 			done = r.Go("deploy", "--json")
 			moving(t, r)
 		}
@@ -70,6 +71,7 @@ func TestUpgrades(t *testing.T) {
 			}
 			stable = "v" + strconv.Itoa(stableNumber(stable)+1)
 			instances = running(whole(t, r, stable, 2))
+			r.Allow(stable)
 		}
 		if now := running(app(t, r)); now != instances {
 			t.Errorf("instances were %s, are %s", instances, now)
@@ -123,7 +125,7 @@ func TestUpgradeAfterKeeperDied(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve(t, r, 2, probe)
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	instances := running(app(t, r))
 	for _, args := range [][]string{{"upgrade", "--from", next}, {"upgrade", "--undo"}} {
@@ -153,7 +155,7 @@ func TestUpgradeToLame(t *testing.T) {
 	}
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	want, instances := exeOf(t, r.Proc("keeper").PID), running(app(t, r))
 	for _, name := range []string{"daemon", "edge"} {
@@ -175,7 +177,9 @@ func TestUpgradeToLame(t *testing.T) {
 		}
 	}
 	r.Write("VERSION", "2")
+	r.Allow("v1", "v2")
 	r.Rollout(0, "deploy")
+	r.Allow("v2")
 	settle()
 	lossless(t, r, run, 0)
 }
@@ -185,7 +189,7 @@ func TestUpgradeToLame(t *testing.T) {
 func TestUpgradeToOneThatFails(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 1, probe)
-	run := r.Load(mix)
+	run := r.Load(mix, "v1")
 	settle()
 	dir := t.TempDir()
 	write := func(name, script string) string {

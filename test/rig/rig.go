@@ -10,13 +10,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -70,6 +73,8 @@ type Rig struct {
 	Address string // where the edge listens
 	Env     []string
 	User    *syscall.Credential // runs commands as somebody else; nil: as the test
+
+	releases atomic.Pointer[map[string]bool] // that may answer now
 }
 
 // New makes an installation that is ended with the test. Tags choose a build.
@@ -242,14 +247,37 @@ func (r *Rig) Status() api.Status {
 	return st
 }
 
-// Load starts strict load on the edge; Done ends it.
-func (r *Rig) Load(mix load.Mix) *load.Run {
+// Load starts strict load on the edge; Stop ends it. An answer of any release
+// but these is a loss, until Allow names others.
+func (r *Rig) Load(mix load.Mix, releases ...string) *load.Run {
 	r.T.Helper()
-	run, err := load.Start(context.Background(), load.Config{URL: "http://" + r.Address, Mix: mix})
+	return r.LoadAs(load.Config{Mix: mix}, releases...)
+}
+
+// LoadAs is Load with more to say: a Host, a callback.
+func (r *Rig) LoadAs(cfg load.Config, releases ...string) *load.Run {
+	r.T.Helper()
+	if len(releases) == 0 {
+		r.T.Fatal("load without a release that may answer it")
+	}
+	r.Allow(releases...)
+	cfg.URL = "http://" + r.Address
+	cfg.Releases = func() map[string]bool { return *r.releases.Load() }
+	run, err := load.Start(context.Background(), cfg)
 	if err != nil {
 		r.T.Fatal(err)
 	}
 	return run
+}
+
+// Allow names the releases that may answer from now on. What was begun before
+// may still be answered as it was allowed then.
+func (r *Rig) Allow(releases ...string) {
+	allowed := map[string]bool{}
+	for _, name := range releases {
+		allowed[name] = true
+	}
+	r.releases.Store(&allowed)
 }
 
 // Drains are the times in which the instances of a rollout were drained, from
@@ -272,25 +300,57 @@ func (r *Rig) Drains(rollout string) []load.Drain {
 	return out
 }
 
-// mostRetried is more than what is under way in one instance here.
-const mostRetried = 15
-
-// Bounded fails the test where a loss may have been hidden: as a wait, a
-// request was held longer than limit; or as a retry, more than a few were. A
-// drain needs no retry; one instance that dies needs one for each request that
-// was under way in it.
-func (r *Rig) Bounded(limit time.Duration) {
-	r.T.Helper()
-	for _, a := range r.Status().Apps {
-		for _, t := range a.Releases {
-			r.T.Logf("%s %s: %d requests, %d retried, %d held (longest %s), %d failed", a.Name, t.Release, t.Requests, t.Retried, t.Held, t.HeldMax, t.Failed)
-			if t.Retried > mostRetried {
-				r.T.Errorf("%s: %d of %d requests were retried", t.Release, t.Retried, t.Requests)
+// Watch notes which instances are seen draining until the function that it
+// returns is called. Unlike Drains it also sees what goes on after a rollout.
+// Each is seen a little late and given up a little early, so whatever
+// overlaps what was seen overlaps the drain.
+func (r *Rig) Watch() func() []load.Drain {
+	stop, done := make(chan struct{}), make(chan []load.Drain)
+	go func() {
+		seen := map[string]load.Drain{}
+		for ended := false; !ended; {
+			st, err := r.Client().Status(context.Background())
+			now := time.Now()
+			for _, a := range st.Apps {
+				for _, in := range a.Instances {
+					if err != nil || in.State != gapless.Draining {
+						continue
+					}
+					d, known := seen[in.ID]
+					if !known {
+						d = load.Drain{Instance: in.ID, From: now}
+					}
+					d.To = now
+					seen[in.ID] = d
+				}
 			}
-			if t.HeldMax.Std() > limit {
-				r.T.Errorf("%s held a request for %s, more than %s", t.Release, t.HeldMax, limit)
+			select {
+			case <-stop:
+				ended = true
+			case <-time.After(20 * time.Millisecond):
 			}
 		}
+		done <- slices.SortedFunc(maps.Values(seen), func(a, b load.Drain) int { return a.From.Compare(b.From) })
+	}()
+	return func() []load.Drain { close(stop); return <-done }
+}
+
+// Bounded fails the test where a loss may have been hidden: as a wait, a
+// request was held longer than limit; or as a retry, more than so many were.
+func (r *Rig) Bounded(t testing.TB, limit time.Duration, retries int) {
+	t.Helper()
+	var retried uint64
+	for _, a := range r.Status().Apps {
+		for _, of := range a.Releases {
+			t.Logf("%s %s: %d requests, %d retried, %d held (longest %s), %d failed", a.Name, of.Release, of.Requests, of.Retried, of.Held, of.HeldMax, of.Failed)
+			retried += of.Retried
+			if of.HeldMax.Std() > limit {
+				t.Errorf("%s held a request for %s, more than %s", of.Release, of.HeldMax, limit)
+			}
+		}
+	}
+	if retried > uint64(retries) {
+		t.Errorf("%d requests were retried, more than %d", retried, retries)
 	}
 }
 

@@ -1,15 +1,17 @@
-// Command edge measures what a request costs: CPU of this edge and of nginx
-// as a proxy, for the same load from wrk in front of the same backend (nginx
-// that answers 1 KB), on kept TCP connections. Rounds are interleaved and
-// their order reversed, and ratios are taken within a round, because on a
-// busy machine only those can be believed. It needs nginx and wrk, and exits
-// with 1 when the median ratio is above -max. EDGE_PROFILE names a file for a
-// CPU profile of the edge.
+// Command edge measures what a request costs: CPU of gapless's edge and of
+// nginx as a proxy, for the same load from wrk in front of the same backend
+// (nginx that answers 1 KB), on kept TCP connections. The edge is the shipped
+// one, as `gapless up` runs it, with its keeper and daemon beside it, and the
+// backend is the instance of its app. Rounds are interleaved and their order
+// reversed, and ratios are taken within a round, because on a busy machine
+// only those can be believed. It needs nginx, wrk and bin/gapless, and exits
+// with 1 when the median ratio is above -max.
+//
+//	make build && go run ./test/bench/edge
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,30 +22,20 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"gapless"
-	"gapless/internal/edge"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
-		if err := serve(os.Args[2], os.Args[3], os.Args[4]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
 	var b bench
 	flag.IntVar(&b.rounds, "rounds", 7, "rounds, each with one slice per proxy")
 	flag.DurationVar(&b.slice, "slice", 2*time.Second, "length of one slice")
 	flag.IntVar(&b.conns, "c", 64, "kept connections")
 	flag.Float64Var(&b.max, "max", 1.15, "largest median of edge's CPU per request / nginx's")
+	flag.StringVar(&b.gapless, "gapless", "bin/gapless", "`binary` to measure")
 	flag.BoolVar(&b.pin, "pin", runtime.NumCPU() > 1, "proxies on one core, load and backend on another")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -62,6 +54,7 @@ func main() {
 type bench struct {
 	rounds, conns int
 	slice         time.Duration
+	gapless       string
 	max           float64
 	pin           bool
 }
@@ -74,7 +67,7 @@ type proxy struct {
 	cost []float64 // µs of CPU per request, by round
 }
 
-func (b *bench) run(ctx context.Context) (float64, error) {
+func (b *bench) run(ctx context.Context) (ratio float64, err error) {
 	for _, tool := range []string{"nginx", "wrk"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return 0, fmt.Errorf("%s is needed (Debian: apt-get install nginx-light wrk): %w", tool, err)
@@ -98,9 +91,8 @@ func (b *bench) run(ctx context.Context) (float64, error) {
 			c.Wait()
 		}
 	}()
-	child := func(core int, env string, argv ...string) (int, error) {
+	child := func(core int, argv ...string) (int, error) {
 		cmd := b.command(core, argv...)
-		cmd.Env = append(os.Environ(), env)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			return 0, fmt.Errorf("start %s: %w", argv[0], err)
@@ -108,29 +100,24 @@ func (b *bench) run(ctx context.Context) (float64, error) {
 		children = append(children, cmd)
 		return cmd.Process.Pid, nil
 	}
-	nginx := func(name, server string, core int) (int, error) {
-		conf := filepath.Join(dir, name+".conf")
-		text := "daemon off; master_process off; worker_processes 1; error_log stderr crit; pid " + dir + "/" + name + ".pid;\n" +
-			"events { worker_connections 4096; }\nhttp { access_log off; keepalive_requests 1000000000;\n" +
-			tempPaths(dir) + server + "}\n"
-		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-			return 0, err
-		}
-		return child(core, "", "nginx", "-p", dir, "-c", conf)
-	}
-	if _, err := nginx("backend", fmt.Sprintf("server { listen %s; location / { return 200 '%s'; } }\n", backend, strings.Repeat("x", 1024)), 1); err != nil {
+	// The backend is the app's instance; nginx finds it on a port of its own.
+	conf := nginxConf(dir, "backend", fmt.Sprintf("server { listen %s; listen 127.0.0.1:@PORT@; location / { return 200 '%s'; } }\n", backend, strings.Repeat("x", 1024)))
+	g := &gapless{bench: b, dir: filepath.Join(dir, "app"), home: filepath.Join(dir, "h")}
+	if err := g.up(ctx, viaEdge, conf); err != nil {
 		return 0, err
 	}
-	pid, err := nginx("proxy", fmt.Sprintf("upstream app { server %s; keepalive 256; keepalive_requests 1000000000; }\n"+
-		"server { listen %s; location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; } }\n", backend, viaNginx), 0)
+	defer func() { err = errors.Join(err, g.down()) }()
+	edgePID, err := g.edge(ctx)
 	if err != nil {
 		return 0, err
 	}
-	self, err := os.Executable()
-	if err != nil {
+	conf = nginxConf(dir, "proxy", fmt.Sprintf("upstream app { server %s; keepalive 256; keepalive_requests 1000000000; }\n"+
+		"server { listen %s; location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; } }\n", backend, viaNginx))
+	file := filepath.Join(dir, "proxy.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return 0, err
 	}
-	edgePID, err := child(0, "GOMAXPROCS=1", self, "serve", viaEdge, backend, filepath.Join(dir, "edge.sock"))
+	pid, err := child(0, "nginx", "-p", dir, "-c", file)
 	if err != nil {
 		return 0, err
 	}
@@ -264,6 +251,12 @@ func await(ctx context.Context, addr string) error {
 	return ctx.Err()
 }
 
+// nginxConf is the configuration of an nginx with one process.
+func nginxConf(dir, name, server string) string {
+	return "daemon off; master_process off; worker_processes 1; error_log stderr crit; pid " + dir + "/" + name + ".pid;\n" +
+		"events { worker_connections 4096; }\nhttp { access_log off; keepalive_requests 1000000000;\n" + tempPaths(dir) + server + "}\n"
+}
+
 func tempPaths(dir string) string {
 	var b strings.Builder
 	for _, k := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
@@ -271,40 +264,3 @@ func tempPaths(dir string) string {
 	}
 	return b.String()
 }
-
-// serve runs one edge that routes everything to backend.
-func serve(listen, backend, socket string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	t := gapless.Table{Version: 1, Routes: []gapless.Route{{
-		App: "bench", Listen: []string{listen}, Path: "/", Stable: "v1",
-		Weights: []gapless.Weight{{Release: "v1", Share: 1}},
-		Targets: []gapless.Target{{Instance: "i", Release: "v1", Address: backend}},
-		Hold:    gapless.Duration(time.Second),
-	}}}
-	b, err := json.Marshal(t)
-	if err != nil {
-		return err
-	}
-	if file := os.Getenv("EDGE_PROFILE"); file != "" {
-		f, err := os.Create(file)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
-	return edge.Run(ctx, edge.Config{Socket: socket, Host: host{table: b}, DrainGrace: time.Millisecond, DrainTimeout: time.Second})
-}
-
-// host is the smallest one there can be.
-type host struct{ table []byte }
-
-func (host) Listener(ctx context.Context, addr string) (net.Listener, error) {
-	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
-}
-func (host) Save(context.Context, []byte) error     { return nil }
-func (h host) Load(context.Context) ([]byte, error) { return h.table, nil }

@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"gapless/internal/api"
 )
 
 // gapless is the gapless command with a GAPLESS_HOME of its own.
@@ -46,6 +50,28 @@ func (g *gapless) Start(ctx context.Context, a *App) error {
 func (g *gapless) Deploy(ctx context.Context) error { return g.ship(ctx, "deploy") }
 
 func (g *gapless) Restart(ctx context.Context) error { return g.command(ctx, "restart", "app") }
+
+// Hidden adds up what its edges did for the releases that they know.
+func (g *gapless) Hidden(ctx context.Context) (h Hidden, err error) {
+	cmd := exec.CommandContext(ctx, g.bin, "status", "--json")
+	cmd.Env = environ("GAPLESS_HOME=" + g.home)
+	out, err := cmd.Output()
+	if err != nil {
+		return h, fmt.Errorf("gapless status: %w", err)
+	}
+	var st api.Status
+	if err := json.Unmarshal(out, &st); err != nil {
+		return h, fmt.Errorf("gapless status: %w", err)
+	}
+	for _, a := range st.Apps {
+		for _, r := range a.Releases {
+			h.Retried += r.Retried
+			h.Held += r.Held
+			h.HeldMax = max(h.HeldMax, r.HeldMax.Std().Seconds())
+		}
+	}
+	return h, nil
+}
 
 // KillDaemon kills the control plane; keeper, edge and instances are others.
 func (g *gapless) KillDaemon(context.Context) error {

@@ -145,7 +145,8 @@ func (o options) print(results []Result) error {
 	text := table(results)
 	if o.write != "" {
 		by := fmt.Sprintf("\nMeasured %s by `go run ./test/bench/pm2 %s`; cells are lost/all requests, WebSockets\n"+
-			"and event streams (a client that is turned away tries again after 0.1 s, and that counts again).\n\n",
+			"and event streams (a client that is turned away tries again after 0.1 s, and that counts again). The last column is what clients\n"+
+			"do not see: requests that the edge gave to a second instance, and those it held until one was ready (the longest).\n\n",
 			time.Now().UTC().Format(time.DateOnly), strings.Join(os.Args[1:], " "))
 		if err := writeBetween(o.write, by+text); err != nil {
 			return err

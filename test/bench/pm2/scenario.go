@@ -80,12 +80,26 @@ type Result struct {
 	App     string      `json:"app"`
 	Variant string      `json:"variant"`
 	Action  string      `json:"action"`
-	Seconds float64     `json:"seconds"`         // until the command came back
-	Exit    int         `json:"exit"`            // of the command
-	First   float64     `json:"first_loss"`      // seconds from the action to the first loss; negative: none
-	Last    float64     `json:"last_loss"`       // and to the last one
-	Down    bool        `json:"down_at_the_end"` // nothing answered at the end of the run
+	Seconds float64     `json:"seconds"`          // until the command came back
+	Exit    int         `json:"exit"`             // of the command
+	First   float64     `json:"first_loss"`       // seconds from the action to the first loss; negative: none
+	Last    float64     `json:"last_loss"`        // and to the last one
+	Down    bool        `json:"down_at_the_end"`  // nothing answered at the end of the run
+	Hidden  *Hidden     `json:"hidden,omitempty"` // nil: the subject does neither
 	Load    load.Report `json:"load"`
+}
+
+// Hidden is what a subject did to requests that clients do not see. It is no
+// loss, but it could hide one.
+type Hidden struct {
+	Retried uint64  `json:"retried"`  // given to another instance
+	Held    uint64  `json:"held"`     // waited because none was ready
+	HeldMax float64 `json:"held_max"` // seconds, the longest of these
+}
+
+// hider is a subject that repeats or holds requests, and counts it.
+type hider interface {
+	Hidden(context.Context) (Hidden, error)
 }
 
 // warmUp is how long the load runs before the action.
@@ -139,6 +153,13 @@ func measure(ctx context.Context, s Subject, sc Scenario, a *App) (res Result, e
 		res.Down = res.Down && !answers(a)
 	}
 	res.Load = run.Stop()
+	if h, ok := s.(hider); ok {
+		hidden, err := h.Hidden(ctx)
+		if err != nil {
+			return res, err
+		}
+		res.Hidden = &hidden
+	}
 	for _, sample := range run.Samples() {
 		if sample.Err == "" {
 			continue

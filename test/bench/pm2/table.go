@@ -21,8 +21,8 @@ var columns = []load.Kind{load.KeepAlive, load.Fresh, load.Slow, load.Upload, lo
 // table is the results in markdown: lost (dropped or wrong) of all, per kind.
 func table(results []Result) string {
 	var b strings.Builder
-	b.WriteString("| | app | what was done | took | keep-alive | new connection | slow 2.5 s | upload 1 MiB | WebSocket | SSE | losses | from … to |\n")
-	b.WriteString("|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|\n")
+	b.WriteString("| | app | what was done | took | keep-alive | new connection | slow 2.5 s | upload 1 MiB | WebSocket | SSE | losses | from … to | repeated, held |\n")
+	b.WriteString("|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|---|\n")
 	for _, r := range results {
 		took := fmt.Sprintf("%.1f s", r.Seconds)
 		if r.Exit != 0 {
@@ -41,7 +41,7 @@ func table(results []Result) string {
 			}
 			b.WriteString(" " + lost + " |")
 		}
-		fmt.Fprintf(&b, " %s | %s |\n", classes(r.Load.Errors), span(r))
+		fmt.Fprintf(&b, " %s | %s | %s |\n", classes(r.Load.Errors), span(r), hidden(r.Hidden))
 	}
 	return b.String()
 }
@@ -66,6 +66,18 @@ func span(r Result) string {
 		return fmt.Sprintf("%.1f s … the end", r.First)
 	}
 	return fmt.Sprintf("%.1f … %.1f s", r.First, r.Last)
+}
+
+// hidden is what clients do not see: requests given to a second instance, and
+// requests that waited for one, with the longest wait.
+func hidden(h *Hidden) string {
+	switch {
+	case h == nil:
+		return "–"
+	case h.Held == 0:
+		return fmt.Sprintf("%d, 0", h.Retried)
+	}
+	return fmt.Sprintf("%d, %d (%.2g s)", h.Retried, h.Held, h.HeldMax)
 }
 
 // writeBetween puts text between the marks in a file; a new file gets them too.

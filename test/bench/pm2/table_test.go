@@ -18,12 +18,14 @@ func TestTable(t *testing.T) {
 			}}}
 	down := lossy
 	down.Down, down.Exit = true, 3
-	clean := Result{Subject: "gapless", First: -1, Last: -1}
-	got := strings.Split(table([]Result{lossy, down, clean}), "\n")
+	clean := Result{Subject: "gapless", First: -1, Last: -1, Hidden: &Hidden{}}
+	held := Result{Subject: "gapless", First: -1, Last: -1, Hidden: &Hidden{Retried: 2, Held: 3, HeldMax: .125}}
+	got := strings.Split(table([]Result{lossy, down, clean, held}), "\n")
 	want := []string{
-		"| PM2 | http, v | a | 1.3 s | – | **2/9** | 0/3 | – | – | – | reset 2, ws 1006 1 | 0.5 … 2.0 s |",
-		"| PM2 | http, v | a | 1.3 s, exit 3 | – | **2/9** | 0/3 | – | – | – | reset 2, ws 1006 1 | 0.5 s … the end |",
-		"| gapless | ,  |  | 0.0 s | – | – | – | – | – | – | **0** | – |",
+		"| PM2 | http, v | a | 1.3 s | – | **2/9** | 0/3 | – | – | – | reset 2, ws 1006 1 | 0.5 … 2.0 s | – |",
+		"| PM2 | http, v | a | 1.3 s, exit 3 | – | **2/9** | 0/3 | – | – | – | reset 2, ws 1006 1 | 0.5 s … the end | – |",
+		"| gapless | ,  |  | 0.0 s | – | – | – | – | – | – | **0** | – | 0, 0 |",
+		"| gapless | ,  |  | 0.0 s | – | – | – | – | – | – | **0** | – | 2, 3 (0.12 s) |",
 	}
 	for i, line := range want {
 		if got[i+2] != line {
