@@ -21,6 +21,7 @@ import (
 	"gapless/internal/api"
 	"gapless/internal/keeper"
 	"gapless/internal/rollout"
+	"gapless/internal/snapshot"
 	"gapless/internal/store"
 	"gapless/internal/supervise"
 )
@@ -33,6 +34,7 @@ type Daemon struct {
 	log       *slog.Logger
 	key       []byte // keys the hashes of releases
 	store     *store.Store
+	trees     *snapshot.Store // what releases share
 	keeper    *keeper.Client
 	sup       *supervise.Supervisor
 	router    *router
@@ -61,6 +63,9 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 		return err
 	}
 	if d.key, err = readKey(home.Key()); err != nil {
+		return err
+	}
+	if d.trees, err = snapshot.Open(home.Content()); err != nil {
 		return err
 	}
 	if unlock, err := lockStore(ctx, home, false); err != nil {
@@ -107,6 +112,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	}
 	d.work.Go(func() { d.router.run(ctx) })
 	d.work.Go(func() { d.backUp(ctx) })
+	d.work.Go(func() { d.collectOften(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
 	if err != nil {
