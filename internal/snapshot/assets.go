@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // Former is the tree of another release of the app.
@@ -108,14 +107,4 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// Inside reports whether a path of a tree is in one of the directories.
-func Inside(dirs []string, path string) bool {
-	for _, dir := range dirs {
-		if path == dir || strings.HasPrefix(path, dir+"/") {
-			return true
-		}
-	}
-	return false
 }

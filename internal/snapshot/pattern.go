@@ -30,6 +30,11 @@ func parsePattern(line string) (p pattern, ok bool) {
 	}
 	if strings.Contains(line, "/") {
 		p.segments = strings.Split(strings.TrimPrefix(line, "/"), "/")
+		for i, s := range p.segments {
+			if len(s) > 2 && strings.Trim(s, "*") == "" { // as in git, more than two are two
+				p.segments[i] = "**"
+			}
+		}
 		return p, true
 	}
 	const special = `*?[\`
