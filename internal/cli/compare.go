@@ -60,7 +60,7 @@ func compare(dir, tree string, built bool, skip, assets []string) *fileChanges {
 	if err == nil && !built {
 		err = walk(tree, skipped, func(rel string, _ fs.FileInfo) error {
 			_, err := os.Lstat(filepath.Join(dir, rel))
-			if errors.Is(err, fs.ErrNotExist) && within(assets, rel) {
+			if errors.Is(err, fs.ErrNotExist) && (within(assets, rel) || slices.Contains(strings.Split(rel, "/"), "node_modules")) {
 				return nil
 			}
 			if errors.Is(err, fs.ErrNotExist) {

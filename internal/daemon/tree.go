@@ -153,6 +153,9 @@ func Ignored(dir string) (func(rel string, isDir bool) bool, error) {
 		return nil, err
 	}
 	return func(rel string, isDir bool) bool {
+		if snapshot.InModules(filepath.Dir(rel)) {
+			return false
+		}
 		skip, _, err := ignore.Match(filepath.ToSlash(rel), isDir)
 		return skip && err == nil
 	}, nil

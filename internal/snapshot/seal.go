@@ -39,7 +39,7 @@ func (s *Store) Seal(ctx context.Context, tree string, res *Result, user int) er
 			return errors.Join(err, ctx.Err())
 		}
 		rel, err := filepath.Rel(tree, path)
-		if err != nil || !d.Type().IsRegular() || !res.private && !inModules(filepath.Dir(rel)) {
+		if err != nil || !d.Type().IsRegular() || !res.private && !InModules(filepath.Dir(rel)) {
 			return err
 		}
 		info, err := d.Info()

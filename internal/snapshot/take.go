@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -253,7 +254,7 @@ func (c *copier) run(ctx context.Context, src string, info fs.FileInfo) (Result,
 			return Result{}, err
 		}
 	}
-	if c.opt.Cache != "" {
+	if c.opt.Cache != "" && !maps.Equal(c.known, c.now) {
 		if err := writeCache(c.opt.Cache, c.now); err != nil {
 			return Result{}, err
 		}
@@ -358,7 +359,7 @@ func list(dir *os.Root) ([]string, error) {
 // needed. node_modules itself is kept, against git's word, where nothing says
 // how to get it again.
 func (c *copier) ignored(to string, dir bool) (bool, error) {
-	if c.ignore == nil || inModules(filepath.Dir(to)) {
+	if c.ignore == nil || InModules(filepath.Dir(to)) {
 		return false, nil
 	}
 	skip, own, err := c.ignore.Match(to, dir)
@@ -374,7 +375,8 @@ func (c *copier) ignored(to string, dir bool) (bool, error) {
 // modules is where Node's package managers put dependencies.
 const modules = "node_modules"
 
-func inModules(path string) bool {
+// InModules reports whether a path of a tree is a node_modules or below one.
+func InModules(path string) bool {
 	return path == modules || strings.HasPrefix(path, modules+"/") || strings.Contains(path, "/"+modules+"/") || strings.HasSuffix(path, "/"+modules)
 }
 
@@ -411,7 +413,7 @@ type policy struct {
 }
 
 func (p *policy) shares(path string, info fs.FileInfo) bool {
-	if inModules(path) {
+	if InModules(path) {
 		return !strings.Contains(path, modules+"/.") || strings.Contains(path, modules+"/.pnpm/") // caches are written to
 	}
 	if p.user != 0 { // the system keeps others from writing
@@ -448,8 +450,13 @@ func (c *copier) files(ctx context.Context) error {
 			}
 		})
 	}
-	for part := range slices.Chunk(c.entries, 64) {
-		jobs <- part
+	for from := 0; from < len(c.entries); { // two that write to one directory would wait for each other, and spin
+		to := from + 1
+		for to < len(c.entries) && filepath.Dir(c.entries[to].path) == filepath.Dir(c.entries[from].path) {
+			to++
+		}
+		jobs <- c.entries[from:to]
+		from = to
 	}
 	close(jobs)
 	workers.Wait()
