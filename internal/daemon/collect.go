@@ -34,12 +34,19 @@ func (d *Daemon) collectOften(ctx context.Context) {
 	}
 }
 
-// collect deletes old releases, and what only they used.
+// collect gives back what an app does not need any more.
 func (d *Daemon) collect(name string) {
 	a, err := d.app(name)
 	if err != nil {
 		return
 	}
+	d.collectReleases(a)
+	d.tidy()
+}
+
+// collectReleases deletes old releases, and what only they used.
+func (d *Daemon) collectReleases(a *app) {
+	name := a.name
 	a.mu.Lock()
 	busy := a.preparing != nil // its release may be saved and not be named by a rollout yet
 	a.mu.Unlock()
@@ -76,7 +83,6 @@ func (d *Daemon) collect(name string) {
 	if _, err := d.trees.Sweep(); err != nil {
 		d.log.Warn("collect releases", "app", name, "err", err)
 	}
-	d.tidy()
 }
 
 // keeping says which releases stay.

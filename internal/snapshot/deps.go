@@ -307,8 +307,11 @@ func (s *Store) remember(tree, key string, res *Result) error {
 			return err
 		}
 		rel, err := filepath.Rel(tree, path)
+		if err != nil {
+			return err
+		}
 		dirs = append(dirs, rel)
-		return errors.Join(err, fs.SkipDir)
+		return fs.SkipDir
 	})
 	if err != nil {
 		return err

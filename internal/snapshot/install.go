@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -48,7 +49,7 @@ func (n *needs) install(ctx context.Context, tree string, in Install) error {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return gapless.Errorf(gapless.NotStarted, "install dependencies with %s: %w\n%s", n.manager, err, out.last(20)).
+		return gapless.Errorf(gapless.NotStarted, "install dependencies with %s: %w\n%s", n.manager, err, out.ends(10)).
 			WithHint("run %s %s by hand in a fresh checkout; the lockfile has to fit package.json", n.manager, strings.Join(args, " "))
 	}
 	in.Say("installed in %s", time.Since(began).Round(100*time.Millisecond))
@@ -122,8 +123,12 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// last returns the last n lines.
-func (t *tail) last(n int) string {
+// ends returns the first and the last n lines: a manager says what is wrong,
+// and then how it is used.
+func (t *tail) ends(n int) string {
 	lines := strings.Split(strings.TrimSpace(string(t.data)), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+	if len(lines) > 2*n {
+		lines = slices.Concat(lines[:n], []string{"…"}, lines[len(lines)-n:])
+	}
+	return strings.Join(lines, "\n")
 }
