@@ -30,6 +30,8 @@ type App struct {
 	User         string            `json:"user,omitempty"`    // run instances as this system user
 	Env          map[string]string `json:"env,omitempty"`     // set for every process
 	EnvFiles     []string          `json:"env_files,omitempty"`
+	Assets       []string          `json:"assets,omitempty"`  // directories of the tree whose files outlive their release while it is kept
+	Releases     ReleasePolicy     `json:"releases,omitzero"` // how long releases are kept
 	Logs         LogPolicy         `json:"logs"`
 	Processes    []Process         `json:"processes"`       // the web process first, if there is one
 	Flags        *Flags            `json:"flags,omitempty"` // given on the command line; the next deploy starts from them
@@ -109,6 +111,12 @@ type LogPolicy struct {
 	Keep    int      `json:"keep"`     // rotated files kept
 }
 
+// ReleasePolicy says how many old releases are kept for going back.
+type ReleasePolicy struct {
+	Keep   int      `json:"keep,omitempty"`    // that served, beside those in use; 0: the default
+	MaxAge Duration `json:"max_age,omitempty"` // since they last served; 0: no limit
+}
+
 // Process returns the process of that name, or nil.
 func (a *App) Process(name string) *Process {
 	for i := range a.Processes {
@@ -137,6 +145,11 @@ func (a *App) Validate() error {
 	for _, dir := range a.Shared {
 		if !filepath.IsLocal(dir) || dir == "." {
 			return Errorf(Invalid, "shared directory %q of %s is not inside the app", dir, a.Name)
+		}
+	}
+	for _, dir := range a.Assets {
+		if !filepath.IsLocal(dir) || dir == "." {
+			return Errorf(Invalid, "assets directory %q of %s is not inside the app", dir, a.Name)
 		}
 	}
 	seen := map[string]bool{}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"gapless/internal/daemon"
 )
 
 // fileChanges is what differs between a directory and a release's tree, by
@@ -23,9 +25,10 @@ func (f *fileChanges) any() bool { return len(f.Changed)+len(f.Added)+len(f.Remo
 
 // compare looks for what a release of dir would have that tree has not. A
 // copy keeps its size and time, so content is read only where those differ.
-// What a build or an install made is in the tree alone, and no change. It is
-// nil if either cannot be read.
-func compare(dir, tree string, built bool, skip []string) *fileChanges {
+// What an ignore file names is no part of a release; what a build or an
+// install made, and assets of former releases, are in the tree alone, and no
+// change. It is nil if either cannot be read.
+func compare(dir, tree string, built bool, skip, assets []string) *fileChanges {
 	if real, err := filepath.EvalSymlinks(dir); err == nil { // an app may be started from a link
 		dir = real
 	}
@@ -35,10 +38,14 @@ func compare(dir, tree string, built bool, skip []string) *fileChanges {
 		}
 	}
 	out := &fileChanges{Changed: []string{}, Added: []string{}, Removed: []string{}}
-	skipped := func(rel string) bool {
-		return filepath.Base(rel) == ".git" || slices.Contains(skip, rel) || slices.Contains(skip, filepath.Join(dir, rel))
+	ignored, err := daemon.Ignored(dir)
+	if err != nil {
+		return nil
 	}
-	err := walk(dir, skipped, func(rel string, info fs.FileInfo) error {
+	skipped := func(rel string, isDir bool) bool {
+		return filepath.Base(rel) == ".git" || slices.Contains(skip, rel) || slices.Contains(skip, filepath.Join(dir, rel)) || ignored(rel, isDir)
+	}
+	err = walk(dir, skipped, func(rel string, info fs.FileInfo) error {
 		was, err := os.Lstat(filepath.Join(tree, rel))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -61,6 +68,9 @@ func compare(dir, tree string, built bool, skip []string) *fileChanges {
 	if err == nil && !built {
 		err = walk(tree, skipped, func(rel string, _ fs.FileInfo) error {
 			_, err := os.Lstat(filepath.Join(dir, rel))
+			if errors.Is(err, fs.ErrNotExist) && (within(assets, rel) || slices.Contains(strings.Split(rel, "/"), "node_modules")) {
+				return nil
+			}
 			if errors.Is(err, fs.ErrNotExist) {
 				out.Removed = append(out.Removed, rel)
 				return nil
@@ -74,8 +84,13 @@ func compare(dir, tree string, built bool, skip []string) *fileChanges {
 	return out
 }
 
+// within reports whether a path is below one of the directories.
+func within(dirs []string, rel string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasPrefix(rel, dir+"/") })
+}
+
 // walk calls each for every file and link below dir.
-func walk(dir string, skipped func(string) bool, each func(rel string, info fs.FileInfo) error) error {
+func walk(dir string, skipped func(string, bool) bool, each func(rel string, info fs.FileInfo) error) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -84,7 +99,7 @@ func walk(dir string, skipped func(string) bool, each func(rel string, info fs.F
 		if err != nil {
 			return err
 		}
-		if rel != "." && skipped(rel) {
+		if rel != "." && skipped(rel, d.IsDir()) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}
@@ -112,7 +127,11 @@ func sameFile(a, b string, ai, bi fs.FileInfo) (bool, error) {
 		was, err := os.Readlink(b)
 		return to == was, err
 	}
-	if ai.Size() != bi.Size() || ai.Mode().Perm() != bi.Mode().Perm() {
+	mode := ai.Mode().Perm()
+	if bi.Mode()&0o222 == 0 { // shared with other releases, which must not be written to
+		mode &^= 0o222
+	}
+	if ai.Size() != bi.Size() || mode != bi.Mode().Perm() {
 		return false, nil
 	}
 	if ai.ModTime().Equal(bi.ModTime()) {

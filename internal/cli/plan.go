@@ -86,7 +86,7 @@ func (c *command) files(ctx context.Context, client *api.Client, app *gapless.Ap
 	}
 	for _, r := range list {
 		if r.Name == from {
-			return compare(app.Source, r.Tree, app.Build != "", append([]string{string(home)}, app.Shared...))
+			return compare(app.Source, r.Tree, app.Build != "", append([]string{string(home)}, app.Shared...), r.Spec.Assets)
 		}
 	}
 	return nil

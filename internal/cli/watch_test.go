@@ -107,16 +107,26 @@ func TestCompareFindsWhatDiffers(t *testing.T) {
 	write(dir, "new.js", "x", long)
 	write(dir, ".git/HEAD", "x", long)
 	write(dir, "uploads/a", "x", long)
+	write(dir, ".gitignore", "*.log\nnode_modules/\n", long)
+	write(tree, ".gitignore", "*.log\nnode_modules/\n", long)
+	write(dir, "debug.log", "x", long)
+	write(tree, "node_modules/installed/index.js", "x", long)
+	write(tree, "public/of-a-former-release.js", "x", long)
+	write(dir, "shared.js", "x", long)
+	write(tree, "shared.js", "x", long)
+	if err := os.Chmod(filepath.Join(tree, "shared.js"), 0o444); err != nil {
+		t.Fatal(err)
+	}
 	write(tree, "dist/built.js", "x", long)
 	want := &fileChanges{Changed: []string{"edited.js", "longer.js"}, Added: []string{"new.js"}, Removed: []string{}}
-	if d := cmp.Diff(want, compare(dir, tree, true, []string{"uploads"})); d != "" {
+	if d := cmp.Diff(want, compare(dir, tree, true, []string{"uploads"}, []string{"public"})); d != "" {
 		t.Errorf("with a build (-want +got):\n%s", d)
 	}
 	want.Removed = []string{"dist/built.js"}
-	if d := cmp.Diff(want, compare(dir, tree, false, []string{"uploads"})); d != "" {
+	if d := cmp.Diff(want, compare(dir, tree, false, []string{"uploads"}, []string{"public"})); d != "" {
 		t.Errorf("without a build (-want +got):\n%s", d)
 	}
-	if got := compare(dir, filepath.Join(tree, "absent"), false, nil); got != nil {
+	if got := compare(dir, filepath.Join(tree, "absent"), false, nil, nil); got != nil {
 		t.Errorf("a tree that is not there: %v", got)
 	}
 }

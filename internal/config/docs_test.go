@@ -30,6 +30,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("judge.", r.judgeKeys(&gapless.JudgeSpec{}))
 	add("preview.", r.previewKeys(&gapless.Preview{}))
 	add("logs.", r.logKeys(&gapless.LogPolicy{}))
+	add("releases.", r.releaseKeys(&gapless.ReleasePolicy{}))
 	add("processes.<name>.", s.processKeys(r, &gapless.Process{}))
 
 	documented := map[string]bool{}

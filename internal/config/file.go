@@ -137,6 +137,8 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"flip":          s.ofWeb(r, r.boolean(&a.Flip, "flip")),
 		"preview":       s.ofWeb(r, s.preview(r)),
 		"shared":        r.shared(&a.Shared),
+		"assets":        r.list(&a.Assets, "assets", parseAssets),
+		"releases":      r.releases(&a.Releases),
 		"user":          r.str(&a.User, "user", checkUser),
 		"env":           r.env(&a.Env, "env"),
 		"env_file":      s.envFile(r),
@@ -291,6 +293,17 @@ func (r *reader) logKeys(dst *gapless.LogPolicy) map[string]setter {
 		"max_size": r.size(&dst.MaxSize, "max_size", 64<<10),
 		"max_age":  r.duration(&dst.MaxAge, "max_age", time.Minute, 10000*time.Hour),
 		"keep":     r.whole(&dst.Keep, "keep", 0, 1000),
+	}
+}
+
+func (r *reader) releases(dst *gapless.ReleasePolicy) setter {
+	return func(n ast.Node) { r.object(n, "releases", r.releaseKeys(dst)) }
+}
+
+func (r *reader) releaseKeys(dst *gapless.ReleasePolicy) map[string]setter {
+	return map[string]setter{
+		"keep":    r.whole(&dst.Keep, "keep", 1, 1000),
+		"max_age": r.duration(&dst.MaxAge, "max_age", time.Minute, 10000*time.Hour),
 	}
 }
 

@@ -278,6 +278,20 @@ func parseShared(s string) (string, *fault) {
 	return clean, nil
 }
 
+// parseAssets normalises a directory of files that clients may ask for later.
+func parseAssets(s string) (string, *fault) {
+	clean := path.Clean(s)
+	switch {
+	case strings.ContainsRune(s, 0), strings.TrimSpace(s) == "":
+		return "", faultf("%s is not a directory", quote(s))
+	case strings.HasPrefix(s, "/"), clean == ".", clean == "..", strings.HasPrefix(clean, "../"):
+		return "", faultf("%s is not a directory inside the app", quote(s)).withHint("name the directory of what clients load, as in assets: public/")
+	case clean == "node_modules" || strings.HasPrefix(clean, "node_modules/"):
+		return "", faultf("%s belongs to one release", quote(s))
+	}
+	return clean, nil
+}
+
 func checkCron(s string) *fault {
 	if strings.Contains(s, "=") { // the library's TZ= prefix; schedules are in local time
 		return faultf("%s is not a schedule: a time zone cannot be given", quote(s)).withHint("schedules are in the machine's local time")

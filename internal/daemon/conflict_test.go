@@ -10,13 +10,18 @@ import (
 	"gapless"
 	"gapless/internal/api"
 	"gapless/internal/rollout"
+	"gapless/internal/snapshot"
 )
 
 // aDaemon is one without processes: an installation, and runners that do not run.
 func aDaemon(t *testing.T) *Daemon {
 	t.Helper()
 	home, st := anInstallation(t)
-	d := &Daemon{ctx: t.Context(), home: home, store: st, log: slog.New(slog.DiscardHandler), apps: map[string]*app{},
+	trees, err := snapshot.Open(home.Content())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Daemon{ctx: t.Context(), home: home, store: st, trees: trees, log: slog.New(slog.DiscardHandler), apps: map[string]*app{},
 		releases: map[string]*gapless.Release{}, router: &router{}, keeper: fakeKeeper(t), records: &recorder{home: home}, backup: make(chan struct{}, 1)}
 	d.hub = &hub{store: st, log: d.log, listeners: map[chan gapless.Event]string{}}
 	t.Cleanup(d.work.Wait)

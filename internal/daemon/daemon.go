@@ -24,6 +24,7 @@ import (
 	"gapless/internal/api"
 	"gapless/internal/keeper"
 	"gapless/internal/rollout"
+	"gapless/internal/snapshot"
 	"gapless/internal/store"
 	"gapless/internal/supervise"
 )
@@ -37,6 +38,7 @@ type Daemon struct {
 	key       []byte // keys the hashes of releases
 	vault     *vault
 	store     *store.Store
+	trees     *snapshot.Store // what releases share
 	keeper    *keeper.Client
 	sup       *supervise.Supervisor
 	router    *router
@@ -70,6 +72,9 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	}
 	if err := d.vault.removeDrafts(); err != nil {
 		d.log.Warn("clear what a write of secrets left", "err", err)
+	}
+	if d.trees, err = snapshot.Open(home.Content()); err != nil {
+		return err
 	}
 	if unlock, err := lockStore(ctx, home, false); err != nil {
 		d.log.Warn("a restore could come in between", "err", err)
@@ -117,6 +122,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 		return err
 	}
 	d.work.Go(func() { d.backUp(ctx) })
+	d.work.Go(func() { d.collectOften(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
 	if err != nil {

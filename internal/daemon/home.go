@@ -61,6 +61,18 @@ func (h Home) Shared(app string) string { return h.path("apps", app, "shared") }
 func (h Home) EnvFile(app, release string) string {
 	return h.path("apps", app, "env", release+".json")
 }
+
+// Content is where files lie that releases share.
+func (h Home) Content() string { return h.path("content") }
+
+// Scan is what the last release of an app found in its source.
+func (h Home) Scan(app string) string { return h.path("apps", app, "env", "scan.cache") }
+
+// Carried lists the assets that a release has from former ones.
+func (h Home) Carried(app, release string) string {
+	return h.path("apps", app, "env", release+".carried.json")
+}
+
 func (h Home) Tree(app, release string) string { return h.path("apps", app, "releases", release) }
 
 // Make creates the directories. Release trees must be reachable for run-as

@@ -46,18 +46,20 @@ func (d *Daemon) prepare(ctx context.Context, req api.DeployRequest, secrets []s
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(rel.Tree), ignoreMissing(os.Remove(rel.EnvFile)), ignoreMissing(os.Remove(d.home.Record(rel.App, rel.Name))))
+			err = errors.Join(err, d.remove(rel))
 		}
 	}()
-	taken, err := snapshot.Take(ctx, app.Source, rel.Tree, []string{string(d.home)})
+	taken, err := d.take(ctx, rel, &app, say)
 	if err != nil {
 		return nil, err
 	}
-	say("copied %d files, %d MB", taken.Files, taken.Bytes>>20)
+	if err := d.install(ctx, rel, &req, taken, say); err != nil {
+		return nil, err
+	}
 	if rel.Runtime, err = d.commands(rel, &app, req.Runtime); err != nil {
 		return nil, err
 	}
-	if err := d.share(&app, rel.Tree); err != nil {
+	if err := d.share(ctx, &app, rel.Tree); err != nil {
 		return nil, err
 	}
 	env := environmentOf(req)
@@ -71,6 +73,9 @@ func (d *Daemon) prepare(ctx context.Context, req api.DeployRequest, secrets []s
 		return nil, err
 	}
 	if err := build(ctx, rel, env, say); err != nil {
+		return nil, err
+	}
+	if err := d.seal(ctx, rel, taken, say); err != nil {
 		return nil, err
 	}
 	if err := d.vault.writeEnvironment(rel, env); err != nil {
@@ -113,7 +118,7 @@ func letIn(name, dir string) error {
 func clearLeftovers(tree string) error {
 	left, err := filepath.Glob(tree + ".tmp-*")
 	for _, dir := range append(left, tree) {
-		err = errors.Join(err, os.RemoveAll(dir))
+		err = errors.Join(err, snapshot.Remove(dir))
 	}
 	if err != nil {
 		return fmt.Errorf("clear what an earlier try left: %w", err)
@@ -154,39 +159,6 @@ func (d *Daemon) commands(rel *gapless.Release, app *gapless.App, runtime gaples
 		return snapshot.DetectNode(rel.Tree)
 	}
 	return runtime, nil
-}
-
-// share puts the directories that outlive releases in place of the tree's own.
-func (d *Daemon) share(app *gapless.App, tree string) error {
-	for _, dir := range app.Shared {
-		kept, own := filepath.Join(d.home.Shared(app.Name), dir), filepath.Join(tree, dir)
-		if _, err := os.Stat(kept); errors.Is(err, fs.ErrNotExist) {
-			if err := os.MkdirAll(filepath.Dir(kept), 0o711); err != nil {
-				return fmt.Errorf("share %s: %w", dir, err)
-			}
-			if info, err := os.Stat(own); err == nil && info.IsDir() {
-				err = os.Rename(own, kept) // what the first release brings along is where it begins
-				if err != nil {
-					return fmt.Errorf("share %s: %w", dir, err)
-				}
-			} else if err := os.MkdirAll(kept, 0o777); err != nil {
-				return fmt.Errorf("share %s: %w", dir, err)
-			}
-			if err := giveTo(app.User, kept); err != nil {
-				return fmt.Errorf("share %s: %w", dir, err)
-			}
-		}
-		if err := os.RemoveAll(own); err != nil {
-			return fmt.Errorf("share %s: %w", dir, err)
-		}
-		if err := os.MkdirAll(filepath.Dir(own), 0o755); err != nil {
-			return fmt.Errorf("share %s: %w", dir, err)
-		}
-		if err := os.Symlink(kept, own); err != nil {
-			return fmt.Errorf("share %s: %w", dir, err)
-		}
-	}
-	return nil
 }
 
 // giveTo makes a new shared directory, with what is in it, the property of

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,13 +15,6 @@ import (
 	"gapless/internal/api"
 	"gapless/internal/keeper"
 	"gapless/internal/rollout"
-)
-
-// How many releases of an app stay on disk beside those in use: of those that
-// served, and of those that were taken back.
-const (
-	releasesKept = 5
-	failedKept   = 2
 )
 
 // Deploy implements api.Service: it returns at once; the release is made and
@@ -505,69 +497,4 @@ func matches(label, want string) bool {
 	process, _, _ := strings.Cut(rest, ".")
 	return want == "" || want == label || want == release || want == rest ||
 		want == process || want == release+"/"+process
-}
-
-// discard deletes a release that nothing uses.
-func (d *Daemon) discard(ctx context.Context, rel *gapless.Release) error {
-	d.mu.Lock()
-	delete(d.releases, rel.App+"/"+rel.Name)
-	d.mu.Unlock()
-	if err := d.store.DeleteRelease(ctx, rel.App, rel.Name); err != nil {
-		return err
-	}
-	return errors.Join(os.RemoveAll(rel.Tree), ignoreMissing(os.Remove(rel.EnvFile)), ignoreMissing(os.Remove(d.home.Record(rel.App, rel.Name))))
-}
-
-// collect deletes old releases, never one that an instance or a rollout names.
-func (d *Daemon) collect(name string) {
-	a, err := d.app(name)
-	if err != nil {
-		return
-	}
-	list, err := d.store.Releases(d.ctx, name)
-	if err != nil {
-		d.log.Warn("collect releases", "app", name, "err", err)
-		return
-	}
-	used, saved := a.runner.InUse()
-	if !saved { // a crash would go back to what may need them
-		return
-	}
-	served, err := d.served(name)
-	if err != nil {
-		d.log.Warn("collect releases", "app", name, "err", err)
-		return
-	}
-	good, failed := 0, 0 // those that never served do not push out those that did
-	for i := range list {
-		keep := used[list[i].Name]
-		if served[list[i].Name] {
-			good++
-			keep = keep || good <= releasesKept
-		} else {
-			failed++
-			keep = keep || failed <= failedKept
-		}
-		if !keep {
-			if err := d.discard(d.ctx, &list[i]); err != nil {
-				d.log.Warn("collect releases", "app", name, "release", list[i].Name, "err", err)
-			}
-		}
-	}
-	d.tidy()
-}
-
-// served tells which releases of an app were ever promoted.
-func (d *Daemon) served(name string) (map[string]bool, error) {
-	list, err := d.store.Rollouts(d.ctx, name, 10_000)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]bool{}
-	for _, r := range list {
-		if r.Outcome == gapless.Promoted {
-			out[r.To] = true
-		}
-	}
-	return out, nil
 }

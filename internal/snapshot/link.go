@@ -15,7 +15,7 @@ import (
 )
 
 // link copies one symbolic link of root; see Take for the rules.
-func (c *copier) link(ctx context.Context, root copiedRoot, from, to string, info fs.FileInfo) error {
+func (c *copier) link(ctx context.Context, root copiedRoot, from, to string) error {
 	target, err := os.Readlink(from)
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (c *copier) link(ctx context.Context, root copiedRoot, from, to string, inf
 	}
 	real, err := filepath.EvalSymlinks(from)
 	if errors.Is(err, fs.ErrNotExist) { // a removed workspace
-		c.skipped++
+		c.res.Skipped++
 		return nil
 	}
 	if err != nil {
@@ -67,22 +67,30 @@ func (c *copier) follow(ctx context.Context, real, to string) error {
 	}
 	switch {
 	case info.Mode().IsRegular():
-		c.queue(real, to, info)
+		root, err := c.root(filepath.Dir(real), filepath.Dir(to))
+		if err != nil {
+			return err
+		}
+		c.roots = slices.DeleteFunc(c.roots, func(r *copiedRoot) bool { return r == root }) // it is not copied as a whole
+		c.single = append(c.single, root)
+		c.entries = append(c.entries, entry{path: to, kind: 'f', mode: info.Mode().Perm(), root: root, from: filepath.Base(real), info: info})
 	case info.IsDir():
-		root := copiedRoot{real, to}
-		c.roots = append(c.roots, root)
+		root, err := c.root(real, to)
+		if err != nil {
+			return err
+		}
 		if err := c.directory(to, info); err != nil {
 			return err
 		}
-		return c.walk(ctx, root, real, to)
+		return c.walk(ctx, root, root.root, "", to)
 	default:
-		c.skipped++
+		c.res.Skipped++
 	}
 	return nil
 }
 
 func (c *copier) keep(target, to string) error {
-	c.record(entry{path: to, kind: 'l', sum: sha256.Sum256([]byte(target))})
+	c.entries = append(c.entries, entry{path: to, kind: 'l', sum: sha256.Sum256([]byte(target))})
 	return os.Symlink(target, filepath.Join(c.dst, to))
 }
 

@@ -22,7 +22,7 @@ func TestTakeFullDisk(t *testing.T) {
 	defer unix.Unmount(small, 0)
 	src := express(t)
 	add(t, src, map[string]string{"big": strings.Repeat("x", 1<<20)})
-	_, err := Take(context.Background(), src, filepath.Join(small, "v1"), nil)
+	_, err := store(t).Take(context.Background(), src, filepath.Join(small, "v1"), Options{})
 	if err == nil || !strings.Contains(err.Error(), "disk is full") || gapless.HintOf(err) == "" || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("error %v (hint %q)", err, gapless.HintOf(err))
 	}

@@ -81,11 +81,19 @@ func listing(t *testing.T, dir string) map[string]string {
 	return got
 }
 
+// store is a new, empty one.
+func store(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "store"))
+	check(t, err)
+	return s
+}
+
 // take copies src to a new place and returns the place.
 func take(t *testing.T, src string, exclude ...string) (string, Result) {
 	t.Helper()
 	dst := filepath.Join(t.TempDir(), "releases", "v1")
-	res, err := Take(context.Background(), src, dst, exclude)
+	res, err := store(t).Take(context.Background(), src, dst, Options{Exclude: exclude})
 	if err != nil {
 		t.Fatalf("Take: %v (hint: %s)", err, gapless.HintOf(err))
 	}
@@ -96,7 +104,7 @@ func take(t *testing.T, src string, exclude ...string) (string, Result) {
 func refused(t *testing.T, src string, words ...string) error {
 	t.Helper()
 	dst := filepath.Join(t.TempDir(), "v1")
-	_, err := Take(context.Background(), src, dst, nil)
+	_, err := store(t).Take(context.Background(), src, dst, Options{})
 	if err == nil {
 		t.Fatalf("Take succeeded: %v", listing(t, dst))
 	}
@@ -142,6 +150,7 @@ func TestTakeCopiesEverythingThatMatters(t *testing.T) {
 	delete(want, ".git/")
 	delete(want, ".git/HEAD")
 	delete(want, "vendor/x/.git")
+	want["node_modules/express/index.js"], want["node_modules/express/package.json"] = "444 exports", "444 {}" // shared
 	if d := cmp.Diff(want, listing(t, dst)); d != "" {
 		t.Errorf("copy (-source +copy):\n%s", d)
 	}
@@ -207,7 +216,7 @@ func TestTakeExcludes(t *testing.T) {
 	add(t, src, map[string]string{"state/gapless.db": "db", "uploads": "-> /srv/uploads"})
 	// Both the state directory that holds dst and a shared directory's link are left out.
 	dst := filepath.Join(src, "state", "releases", "v1")
-	res, err := Take(context.Background(), src, dst, []string{filepath.Join(src, "state"), filepath.Join(src, "uploads")})
+	res, err := store(t).Take(context.Background(), src, dst, Options{Exclude: []string{filepath.Join(src, "state"), filepath.Join(src, "uploads")}})
 	check(t, err)
 	got := listing(t, dst)
 	for _, gone := range []string{"state/", "uploads"} {
@@ -220,7 +229,7 @@ func TestTakeExcludes(t *testing.T) {
 	}
 	// A destination inside the source never copies itself, even if nobody excludes it.
 	inside := filepath.Join(src, "v2")
-	_, err = Take(context.Background(), src, inside, []string{filepath.Join(src, "state"), filepath.Join(src, "uploads")})
+	_, err = store(t).Take(context.Background(), src, inside, Options{Exclude: []string{filepath.Join(src, "state"), filepath.Join(src, "uploads")}})
 	check(t, err)
 	if _, err := os.Lstat(filepath.Join(inside, "v2")); err == nil {
 		t.Errorf("the copy holds itself")
@@ -276,13 +285,13 @@ func TestTakeFollowsWorkspacesInNodeModules(t *testing.T) {
 		"node_modules/":                          "755",
 		"node_modules/me":                        "-> ..",
 		"node_modules/lib/":                      "755",
-		"node_modules/lib/index.js":              "644 lib",
+		"node_modules/lib/index.js":              "444 lib",
 		"node_modules/lib/a":                     "-> index.js",
 		"node_modules/lib/node_modules/":         "755",
 		"node_modules/util/":                     "755",
-		"node_modules/util/index.js":             "644 util",
+		"node_modules/util/index.js":             "444 util",
 		"node_modules/util/node_modules/":        "755",
-		"node_modules/abs.js":                    "644 lib", // listed before lib: copied
+		"node_modules/abs.js":                    "444 lib", // listed before lib: copied
 		"node_modules/lib/node_modules/@me/":     "755",
 		"node_modules/lib/node_modules/@me/shop": "-> ../../../..", // the app itself, a cycle
 		"node_modules/util/node_modules/@me/":    "755",
@@ -359,20 +368,20 @@ func TestTakeIsAllOrNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	dst := filepath.Join(t.TempDir(), "v1")
-	if _, err := Take(ctx, src, dst, nil); !errors.Is(err, context.Canceled) {
+	if _, err := store(t).Take(ctx, src, dst, Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if left, _ := os.ReadDir(filepath.Dir(dst)); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	check(t, os.Mkdir(dst, 0o755))
-	if _, err := Take(context.Background(), src, dst, nil); gapless.CodeOf(err) != gapless.Conflict {
+	if _, err := store(t).Take(context.Background(), src, dst, Options{}); gapless.CodeOf(err) != gapless.Conflict {
 		t.Errorf("an existing tree: %v", err)
 	}
-	if _, err := Take(context.Background(), filepath.Join(src, "server.js"), dst+"2", nil); err == nil {
+	if _, err := store(t).Take(context.Background(), filepath.Join(src, "server.js"), dst+"2", Options{}); err == nil {
 		t.Errorf("a file was taken as a directory")
 	}
-	if _, err := Take(context.Background(), filepath.Join(src, "no"), dst+"2", nil); err == nil {
+	if _, err := store(t).Take(context.Background(), filepath.Join(src, "no"), dst+"2", Options{}); err == nil {
 		t.Errorf("nothing was taken as a directory")
 	}
 }

@@ -5,3 +5,5 @@ package snapshot
 import "os"
 
 func clone(out, in *os.File) bool { return false }
+
+func nextData(_ *os.File, at, size int64) (from, to int64, err error) { return at, size, nil }
