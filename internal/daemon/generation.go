@@ -224,12 +224,15 @@ func (g *generation) hear(ctx context.Context, w *edge.Watching) error {
 	clear(g.told) // it may be another process
 	clear(g.renewed)
 	g.mu.Unlock()
-	for {
+	for first := true; ; first = false {
 		rep, news, err := w.Next()
 		if err != nil {
 			return err
 		}
 		g.take(rep, news)
+		if first { // of what was before, nobody was told
+			g.r.wake()
+		}
 		if err := g.tell(ctx, w); err != nil {
 			return err
 		}
