@@ -38,7 +38,8 @@ func (c *conn) preface(buf *buffer, n int) {
 	c.SetReadDeadline(time.Time{})
 	e.forget(c)
 	ended := make(chan struct{})
-	l := &single{conn: &prefixed{Conn: c.Conn, first: first}, closed: make(chan struct{})}
+	f := &farewell{Conn: c.Conn, first: first}
+	l := &single{conn: f, closed: make(chan struct{})}
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	// A server per connection: it can be told to say GOAWAY at any moment,
@@ -64,6 +65,12 @@ func (c *conn) preface(buf *buffer, n int) {
 		select {
 		case <-e.drained:
 			time.Sleep(50 * time.Millisecond) // it may have begun just now
+			if f.leave() == nil {
+				select { // what is on its way arrives
+				case <-time.After(e.cfg.DrainGrace):
+				case <-stop:
+				}
+			}
 			srv.Shutdown(e.ctx)
 		case <-stop:
 		}
@@ -99,21 +106,6 @@ func (l *single) Close() error {
 }
 
 func (l *single) Addr() net.Addr { return l.conn.LocalAddr() }
-
-// prefixed gives back bytes that were read before.
-type prefixed struct {
-	net.Conn
-	first []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.first) > 0 {
-		n := copy(b, p.first)
-		p.first = p.first[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
-}
 
 // stream2 is one HTTP/2 stream as the core sees it.
 type stream2 struct {

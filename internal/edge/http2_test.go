@@ -13,6 +13,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 func h2client(t testing.TB) *http.Client {
@@ -163,7 +166,91 @@ func TestHTTP2DrainsWithGoAway(t *testing.T) {
 		wg.Go(ask)
 	}
 	wg.Wait()
-	g1.wait(4 * time.Second)
+	g1.wait(20 * time.Second)
+}
+
+// The first GOAWAY refuses nothing: what a client sends before it hears of it
+// is answered. The second one names the last stream.
+func TestHTTP2GoAwayRefusesNothingOnItsWay(t *testing.T) {
+	r, _, addr := setup(t, Config{DrainGrace: 2 * time.Second, DrainTimeout: time.Minute}, saying(t, "ok"))
+	c := connect(t, addr)
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	io.WriteString(c, http2.ClientPreface)
+	fr := http2.NewFramer(c, c)
+	fr.WriteSettings()
+	var head bytes.Buffer
+	enc := hpack.NewEncoder(&head)
+	ask := func(stream uint32) {
+		head.Reset()
+		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "shop.test"}, {":path", "/"}} {
+			enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
+	}
+	ended, left := map[uint32]bool{}, []uint32{} // streams; what the GOAWAYs name
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for !ok() {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				t.Fatalf("%s: %v; ended %v, GOAWAY %x", what, err, ended, left)
+			}
+			switch f := f.(type) {
+			case *http2.GoAwayFrame:
+				left = append(left, f.LastStreamID)
+				if f.ErrCode != http2.ErrCodeNo {
+					t.Errorf("GOAWAY with %s", f.ErrCode)
+				}
+			case *http2.RSTStreamFrame:
+				t.Errorf("stream %d was reset: %s", f.StreamID, f.ErrCode)
+			case *http2.HeadersFrame:
+				ended[f.StreamID] = ended[f.StreamID] || f.StreamEnded()
+			case *http2.DataFrame:
+				ended[f.StreamID] = f.StreamEnded()
+			}
+		}
+	}
+	ask(1)
+	until("an answer", func() bool { return ended[1] })
+	if err := r.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until("a GOAWAY", func() bool { return len(left) > 0 })
+	ask(3) // was on its way
+	until("its answer", func() bool { return ended[3] })
+	until("the last GOAWAY", func() bool { return len(left) > 1 })
+	if left[0] != 1<<31-1 || left[1] != 3 {
+		t.Errorf("GOAWAY named %x, then %x", left[0], left[1])
+	}
+	c.Close()
+	r.wait(20 * time.Second)
+}
+
+func TestFarewellStandsBetweenFrames(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	f := &farewell{Conn: near}
+	got := make(chan string)
+	go func() {
+		b, _ := io.ReadAll(far)
+		got <- string(b)
+	}()
+	if err := f.leave(); err != nil { // before SETTINGS
+		t.Fatal(err)
+	}
+	settings, data := "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x05\x00\x01\x00\x00\x00\x01hello"
+	stream := settings + data + data
+	for _, cut := range []string{settings[:4], settings[4:] + data[:3], data[3:12], data[12:] + data} {
+		if n, err := io.WriteString(f, cut); n != len(cut) || err != nil {
+			t.Fatalf("%d %v", n, err)
+		}
+	}
+	near.Close()
+	// SETTINGS ended within the second piece, in which another frame began.
+	want := stream[:len(settings)+len(data)] + data + string(goAway)
+	if s := <-got; s != want {
+		t.Errorf("got %q, want %q", s, want)
+	}
 }
 
 func TestPrefaceInPieces(t *testing.T) {
