@@ -26,9 +26,9 @@ func (c *command) history() *cobra.Command {
 			if c.json {
 				return c.term.json(list)
 			}
-			rows := [][]string{{"ROLLOUT", "KIND", "RELEASES", "OUTCOME", "BEGAN", "TOOK", "WHY"}}
+			rows := [][]string{{"ROLLOUT", "KIND", "RELEASES", "OUTCOME", "BEGAN", "TOOK", "BY", "WHY"}}
 			for _, r := range list {
-				rows = append(rows, []string{r.ID, r.Kind, fromTo(r), outcomeWord(r), age(r.Started) + " ago", took(r), plainText(r.Reason)})
+				rows = append(rows, []string{r.ID, r.Kind, fromTo(r), outcomeWord(r), age(r.Started) + " ago", took(r), plainText(r.By), plainText(r.Reason)})
 			}
 			c.term.table(rows)
 			c.term.hintf("everything about one of them: gapless show ROLLOUT")
