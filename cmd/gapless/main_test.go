@@ -30,8 +30,15 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			other := address
+			for other == address {
+				if other, err = freeAddress(); err != nil {
+					return err
+				}
+			}
 			env.Setenv("GAPLESS_HOME", home)
 			env.Setenv("ADDRESS", address)
+			env.Setenv("OTHER_ADDRESS", other)
 			env.Setenv("PATH", os.Getenv("PATH"))
 			env.Defer(func() { // a script that failed half-way leaves nothing running
 				down := exec.Command("gapless", "down", "--all")

@@ -210,7 +210,7 @@ func endpoints() []endpoint {
 
 		ask("POST", "/apps/{app}/exec", "exec", admin, "Directory, environment and user of an instance or release, to run a command there",
 			func(c *visit, req ExecRequest) (Exec, error) {
-				c.act.Detail = strings.TrimSpace(req.Release + " " + req.Instance + " " + req.Program) // arguments may be secrets
+				c.act.Detail = strings.Join(strings.Fields(req.Release+" "+req.Instance+" "+req.Program), " ") // arguments may be secrets
 				return c.Exec(c.r.Context(), c.app(), req)
 			}).onSocket(),
 		ask("POST", "/apps/{app}/once", "run-once", admin, "Run a command of a release once",

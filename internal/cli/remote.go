@@ -37,12 +37,12 @@ func refuseRemote(cmd *cobra.Command) error {
 			return nil
 		}
 	}
+	if all := top.Flags().Lookup("all"); top.Name() == "down" && all != nil && !all.Changed {
+		return nil
+	}
 	hint := "run it there, or unset GAPLESS_HOST"
-	switch top.Name() {
-	case "deploy", "up":
+	if top.Name() == "deploy" || top.Name() == "up" {
 		hint = "the source is on the server: run it there, as in ssh SERVER 'cd APP && gapless deploy'"
-	case "down":
-		hint = "run it there; over the network the API takes it with scope admin: POST /v1/apps/APP/down"
 	}
 	return gapless.Errorf(gapless.NotAllowed, "gapless %s works on the machine that gapless runs on, and GAPLESS_HOST is %s", top.Name(), os.Getenv("GAPLESS_HOST")).
 		WithHint("%s", hint)

@@ -53,7 +53,7 @@ func (c *command) tokenCreate() *cobra.Command {
 			if c.json {
 				return c.term.json(t)
 			}
-			c.term.sayf("token %s may %s, and %s. Keep it now: it is not shown again", t.Name, t.Scope, expiry(t.Token))
+			c.term.sayf("token %s has scope %s and %s. Keep it now: it is not shown again", t.Name, t.Scope, expiry(t.Token))
 			return c.term.printf("%s\n", t.Secret)
 		},
 	}
