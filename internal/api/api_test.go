@@ -452,6 +452,25 @@ func TestTooManyRequests(t *testing.T) {
 	}
 }
 
+// Who asks again and again for what they may not does not fill the audit.
+func TestRefusalsDoNotFloodTheAudit(t *testing.T) {
+	h, _, gate := remoteServer()
+	for i := range strangerBurst + 5 {
+		status, _, header := refusedWith(t, h, as("read", "POST", "/v1/apps/shop/restart", ""))
+		if i < strangerBurst && status != 403 || i >= strangerBurst && (status != 429 || header.Get("Retry-After") == "") {
+			t.Fatalf("try %d: %d", i, status)
+		}
+	}
+	if n := len(gate.acts); n != strangerBurst {
+		t.Errorf("%d acts are recorded", n)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, as("read", "GET", "/v1/status", ""))
+	if w.Code != 200 {
+		t.Errorf("what the token may: %d", w.Code)
+	}
+}
+
 func TestLimiter(t *testing.T) {
 	now := time.Unix(0, 0)
 	l := newLimiter(2, 3)

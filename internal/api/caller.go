@@ -61,3 +61,5 @@ func (socket) admit(_ http.ResponseWriter, r *http.Request) (*http.Request, erro
 func (socket) watch(_ http.ResponseWriter, r *http.Request) (context.Context, func(), error) {
 	return r.Context(), func() {}, nil
 }
+
+func (socket) tire(http.ResponseWriter, caller) error { return nil }

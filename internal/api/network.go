@@ -87,6 +87,13 @@ func (n *network) admit(w http.ResponseWriter, r *http.Request) (*http.Request, 
 	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c)), nil
 }
 
+func (n *network) tire(w http.ResponseWriter, who caller) error {
+	if ok, wait := n.strangers.take("token "+who.Token, n.now()); !ok {
+		return tooMany(w, wait, "too many requests that token %s may not make", who.Token)
+	}
+	return nil
+}
+
 func (n *network) known(r *http.Request) (gapless.Token, error) {
 	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || secret == "" {

@@ -40,6 +40,9 @@ type door interface {
 	// watch lets one stream begin, or refuses it. Its context ends when the
 	// caller may not have it any more; done gives back its place.
 	watch(http.ResponseWriter, *http.Request) (ctx context.Context, done func(), err error)
+	// tire refuses a caller who asks again and again for what they may not:
+	// that is not recorded any more, or it would push out of the audit what is.
+	tire(http.ResponseWriter, caller) error
 }
 
 func (s *Server) mux(d door) http.Handler {
@@ -77,6 +80,12 @@ func (s *Server) serve(e endpoint, d door, w http.ResponseWriter, r *http.Reques
 	who := r.Context().Value(callerKey{}).(caller)
 	c := &visit{Service: s.Service, w: w, r: r, act: &gapless.Act{Time: time.Now().UTC(), Caller: who.Caller, Verb: e.verb, App: r.PathValue("app")}}
 	err = e.may(who)
+	if err != nil {
+		if tired := d.tire(w, who); tired != nil {
+			s.refuse(w, r, tired)
+			return
+		}
+	}
 	if err == nil {
 		err = e.checkQuery(r.URL.RawQuery)
 	}

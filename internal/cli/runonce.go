@@ -61,40 +61,72 @@ killed it; 5 when its time was over.`,
 	return cmd
 }
 
-// attend shows what a command prints until it has ended.
+// attend shows what a command prints until it has ended. It asks again when
+// the daemon was replaced in between: the command itself does not mind that.
 func (c *command) attend(ctx context.Context, client *api.Client, once api.Once, stop bool) error {
-	for out, err := range client.OnceOutput(ctx, once.App, once.ID) {
+	const tries = 5
+	told := 0
+	for n := 1; ; n++ {
+		exit, err := c.listen(ctx, client, once, &told)
 		switch {
-		case err != nil && ctx.Err() != nil && stop:
-			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-			defer cancel()
-			if err := client.StopOnce(end, once.App, once.ID); err != nil {
-				return err
-			}
-			c.term.sayf("%s was ended", once.Label)
-			return &exitCode{gapless.Detached}
-		case err != nil && ctx.Err() != nil:
-			c.term.hintf("%s goes on: gapless logs -f %s --instance %s", once.Label, once.App, once.Label)
-			return &exitCode{gapless.Detached}
-		case err != nil:
+		case ctx.Err() != nil:
+			return c.leave(ctx, client, once, stop)
+		case exit != nil:
+			return c.ended(once, *exit)
+		case err == nil:
+			return gapless.Errorf(gapless.Unavailable, "how %s ended is not known", once.Label).WithHint("see: gapless logs %s --instance %s", once.App, once.Label)
+		case gapless.CodeOf(err) != gapless.Unavailable || n == tries:
 			return err
-		case out.Line != nil && c.json:
-			if err := c.term.jsonLine(out.Line); err != nil {
-				return err
-			}
-		case out.Line != nil:
-			w := os.Stdout
-			if out.Line.Stream == "err" {
-				w = os.Stderr
-			}
-			if _, err := fmt.Fprintln(w, out.Line.Text); err != nil {
-				return err
-			}
-		case out.Exit != nil:
-			return c.ended(once, out)
 		}
 	}
-	return gapless.Errorf(gapless.Unavailable, "how %s ended is not known", once.Label).WithHint("see: gapless logs %s --instance %s", once.App, once.Label)
+}
+
+// listen shows what was not told yet, and returns how the command ended.
+func (c *command) listen(ctx context.Context, client *api.Client, once api.Once, told *int) (*api.OnceOutput, error) {
+	lines := 0
+	for out, err := range client.OnceOutput(ctx, once.App, once.ID) {
+		if err != nil {
+			return nil, err
+		}
+		if out.Exit != nil {
+			return &out, nil
+		}
+		if lines++; out.Line == nil || lines <= *told {
+			continue
+		}
+		*told = lines
+		if err := c.onceLine(*out.Line); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+func (c *command) onceLine(l api.LogLine) error {
+	if c.json {
+		return c.term.jsonLine(l)
+	}
+	w := os.Stdout
+	if l.Stream == "err" {
+		w = os.Stderr
+	}
+	_, err := fmt.Fprintln(w, l.Text)
+	return err
+}
+
+// leave is what Ctrl-C does.
+func (c *command) leave(ctx context.Context, client *api.Client, once api.Once, stop bool) error {
+	if !stop {
+		c.term.hintf("%s goes on: gapless logs -f %s --instance %s", once.Label, once.App, once.Label)
+		return &exitCode{gapless.Detached}
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if err := client.StopOnce(end, once.App, once.ID); err != nil {
+		return err
+	}
+	c.term.sayf("%s was ended", once.Label)
+	return &exitCode{gapless.Detached}
 }
 
 // ended passes on how a command ended.

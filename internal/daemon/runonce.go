@@ -212,6 +212,19 @@ func (l *onces) stopAll(ctx context.Context, app string) error {
 	return all
 }
 
+// releases are those of an app that a command runs in.
+func (l *onces) releases(app string) (names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range l.known {
+		if o.Once.App == app && o.exit == nil {
+			name, _, _ := strings.Cut(o.Once.Label, "/")
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // exited takes in what keeper says of one that ended.
 func (l *onces) exited(p keeper.Proc) {
 	l.mu.Lock()

@@ -540,6 +540,9 @@ func (d *Daemon) collect(name string) {
 	if s.Rollout != nil {
 		used[s.Rollout.From], used[s.Rollout.To] = true, true
 	}
+	for _, release := range d.onces.releases(name) {
+		used[release] = true
+	}
 	served, err := d.served(name)
 	if err != nil {
 		d.log.Warn("collect releases", "app", name, "err", err)
