@@ -74,6 +74,7 @@ func (n *network) admit(w http.ResponseWriter, r *http.Request) (*http.Request, 
 		if gapless.CodeOf(err) != gapless.NotKnown {
 			return nil, err
 		}
+		w.Header().Set("Connection", "close") // a stranger keeps no place
 		if ok, wait := n.strangers.take(peer, n.now()); !ok {
 			return nil, tooMany(w, wait, "too many requests without a valid token from %s", peer)
 		}

@@ -32,7 +32,10 @@ const networkKey = "network"
 const (
 	networkRetry = 5 * time.Second // after an address that was taken
 	networkConns = 256             // at once
-	certYears    = 10              // of one that we sign ourselves; it is pinned, not renewed
+
+	networkConnsOfOne = 64 // of one address
+
+	certYears = 10 // of one that we sign ourselves; it is pinned, not renewed
 )
 
 // network serves the API to callers from elsewhere.
@@ -186,7 +189,7 @@ func (n *network) open() error {
 	n.now = api.Network{Listen: n.want.Listen, Cert: cert, Own: own, Fingerprint: api.Fingerprint(first.Certificate[0])}
 	srv := n.srv
 	go func() {
-		if err := srv.ServeTLS(&fewConns{Listener: ln, free: make(chan struct{}, networkConns)}, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.ServeTLS(&fewConns{Listener: ln, free: make(chan struct{}, networkConns), of: map[string]int{}}, "", ""); !errors.Is(err, http.ErrServerClosed) {
 			n.log.Error("the API over the network ended", "err", err)
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -299,20 +302,46 @@ func selfSigned(listen string, now time.Time) (certPEM, keyPEM []byte, err error
 }
 
 // fewConns accepts only so many connections at once; the others wait in the
-// kernel's queue.
+// kernel's queue, and those of an address that has too many are closed.
 type fewConns struct {
 	net.Listener
 	free chan struct{}
+
+	mu sync.Mutex
+	of map[string]int // by address
 }
 
 func (l *fewConns) Accept() (net.Conn, error) {
-	l.free <- struct{}{}
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		<-l.free
-		return nil, err
+	for {
+		l.free <- struct{}{}
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			<-l.free
+			return nil, err
+		}
+		host, _, _ := net.SplitHostPort(conn.RemoteAddr().String())
+		if l.count(host, 1) <= networkConnsOfOne {
+			return &oneOfFew{Conn: conn, release: sync.OnceFunc(func() { l.release(host) })}, nil
+		}
+		_ = conn.Close() // it has not been heard, there is nothing to lose
+		l.release(host)
 	}
-	return &oneOfFew{Conn: conn, release: sync.OnceFunc(func() { <-l.free })}, nil
+}
+
+// count changes how many connections an address has, and returns that.
+func (l *fewConns) count(host string, by int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.of[host] + by
+	if l.of[host] = n; n == 0 {
+		delete(l.of, host)
+	}
+	return n
+}
+
+func (l *fewConns) release(host string) {
+	l.count(host, -1)
+	<-l.free
 }
 
 type oneOfFew struct {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,51 @@ func TestExecIsForTheOwner(t *testing.T) {
 	_, err := d.Exec(context.Background(), "shop", api.ExecRequest{})
 	if gapless.CodeOf(err) != gapless.NotAllowed {
 		t.Errorf("not over the socket: %v", err)
+	}
+}
+
+// One address cannot take all places, and places are given back.
+func TestConnectionsOfOneAddressAreBounded(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &fewConns{Listener: inner, free: make(chan struct{}, networkConns), of: map[string]int{}}
+	defer func() { _ = l.Close() }()
+	accepted := make(chan net.Conn)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- conn
+		}
+	}()
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	var held []net.Conn
+	for range networkConnsOfOne {
+		dial()
+		held = append(held, <-accepted)
+	}
+	if n, err := dial().Read(make([]byte, 1)); err == nil || n > 0 {
+		t.Errorf("one more was not closed: %d, %v", n, err)
+	}
+	for _, conn := range held {
+		_ = conn.Close()
+		_ = conn.Close() // http.Server does it twice at times
+	}
+	dial()
+	if conn := <-accepted; conn == nil {
+		t.Error("a place that was given back is not free")
 	}
 }
 
