@@ -181,9 +181,12 @@ func (n *network) open() error {
 		return gapless.Errorf(gapless.Unavailable, "serve the API on %s: %w", n.want.Listen, err).
 			WithHint("take an address of this machine that nothing else listens on")
 	}
+	var one http.Protocols
+	one.SetHTTP1(true) // so that a limit on connections is one on requests at once
 	n.srv = &http.Server{
+		Protocols: &one,
 		Handler: n.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: pair.get, NextProtos: []string{"http/1.1"}},
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: pair.get},
 		ErrorLog:  slog.NewLogLogger(n.log.Handler(), slog.LevelDebug), // strangers' handshakes
 	}
 	n.now = api.Network{Listen: n.want.Listen, Cert: cert, Own: own, Fingerprint: api.Fingerprint(first.Certificate[0])}
