@@ -185,7 +185,7 @@ func (n *network) open() error {
 	one.SetHTTP1(true) // so that a limit on connections is one on requests at once
 	n.srv = &http.Server{
 		Protocols: &one,
-		Handler: n.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		Handler:   n.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: pair.get},
 		ErrorLog:  slog.NewLogLogger(n.log.Handler(), slog.LevelDebug), // strangers' handshakes
 	}
