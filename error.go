@@ -25,6 +25,12 @@ const (
 	Unavailable Code = "unavailable" // a needed process or resource does not answer
 	Internal    Code = "internal"    // a fault of gapless itself
 	Unsupported Code = "unsupported" // this system cannot do it
+
+	// Of the API only.
+	NotKnown    Code = "not_known"    // no token, or none that is valid
+	TooMany     Code = "too_many"     // more requests than are served
+	TooLarge    Code = "too_large"    // a request body over the limit
+	WrongMethod Code = "wrong_method" // the path exists, the method does not
 )
 
 var codes = map[Code]struct{ status, exit int }{
@@ -41,6 +47,10 @@ var codes = map[Code]struct{ status, exit int }{
 	Unavailable: {503, 1},
 	Internal:    {500, 1},
 	Unsupported: {501, 1},
+	NotKnown:    {401, 4},
+	TooMany:     {429, 1},
+	TooLarge:    {413, 2},
+	WrongMethod: {405, 2},
 }
 
 // Codes are all codes, by name.

@@ -27,6 +27,7 @@ type Rollout struct {
 	Verdict  *Verdict  `json:"verdict,omitempty"` // the latest
 	Waiting  string    `json:"waiting,omitempty"` // why it waits for a person; "" if it does not
 	Weight   float64   `json:"weight"`            // the candidate's share now
+	By       string    `json:"by,omitempty"`      // who asked for it, from the audit; told, not saved
 }
 
 // Outcome is how a rollout ended, or Running.

@@ -45,6 +45,23 @@ type Service interface {
 	// Shutdown stops every app, then every process of this installation.
 	Shutdown(ctx context.Context) error
 	SecretService
+
+	Tokens(ctx context.Context) ([]gapless.Token, error)
+	CreateToken(ctx context.Context, req TokenRequest) (NewToken, error)
+	RevokeToken(ctx context.Context, name string) error
+	// Audit yields what was asked for, oldest first.
+	Audit(ctx context.Context, req AuditRequest) (iter.Seq2[gapless.Act, error], error)
+	// Network says how the API is reached from elsewhere; zero: it is not.
+	Network(ctx context.Context) (Network, error)
+	SetNetwork(ctx context.Context, req NetworkRequest) (Network, error)
+	CloseNetwork(ctx context.Context) error
+	// Exec answers with a secret: only on the unix socket.
+	Exec(ctx context.Context, app string, req ExecRequest) (Exec, error)
+	// RunOnce starts a command of a release that is run once; OnceOutput yields
+	// what it prints, and how it ended as the last; StopOnce ends it.
+	RunOnce(ctx context.Context, app string, req OnceRequest) (Once, error)
+	OnceOutput(ctx context.Context, app, id string) (iter.Seq2[OnceOutput, error], error)
+	StopOnce(ctx context.Context, app, id string) error
 }
 
 // DeployRequest asks for a new release of an app and its rollout.
@@ -70,6 +87,11 @@ type Plan struct {
 type ScaleRequest struct {
 	Process   string `json:"process"`
 	Instances int    `json:"instances"`
+}
+
+// RollbackRequest asks for an earlier release.
+type RollbackRequest struct {
+	Release string `json:"release"` // "": the one that served before
 }
 
 // LogRequest selects log lines.

@@ -20,9 +20,11 @@ import (
 	"gapless"
 )
 
-// Client talks to a daemon over its unix socket.
+// Client talks to a daemon over its unix socket, or over the network.
 type Client struct {
 	http   *http.Client
+	base   string      // scheme and host of every URL
+	token  string      // "": none is needed
 	coming func() bool // nil: a daemon that is away is not waited for
 }
 
@@ -32,7 +34,7 @@ const comingLimit = 20 * time.Second
 // NewClient returns a client for the daemon that listens on socket. It does
 // not connect yet.
 func NewClient(socket string) *Client {
-	c := &Client{}
+	c := &Client{base: "http://gapless"}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx, socket) },
 	}}
@@ -70,9 +72,12 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		}
 		body = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://gapless/"+Version+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+"/"+Version+path, body)
 	if err != nil {
 		return nil, err
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	began := time.Now()
 	res, err := c.http.Do(req)
@@ -89,6 +94,9 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, gapless.Errorf(gapless.NotAllowed, "reach the daemon: %w", err).WithHint("it belongs to somebody else: use their account, or your own GAPLESS_HOME")
+		}
+		if c.Remote() {
+			return nil, unreachable(c.base, err)
 		}
 		return nil, gapless.Errorf(gapless.Unavailable, "reach the daemon: %w", err).WithHint("start it with: gapless up")
 	}
@@ -165,7 +173,7 @@ func (c *Client) Resume(ctx context.Context, app string) (gapless.Rollout, error
 
 // Rollback goes back to an earlier release; "" is the one that served before.
 func (c *Client) Rollback(ctx context.Context, app, release string) (gapless.Rollout, error) {
-	return call[gapless.Rollout](ctx, c, "POST", appPath(app, "rollback"), map[string]string{"release": release})
+	return call[gapless.Rollout](ctx, c, "POST", appPath(app, "rollback"), RollbackRequest{Release: release})
 }
 
 // Plan says what a deploy would do.
@@ -226,6 +234,90 @@ func (c *Client) Logs(ctx context.Context, app string, req LogRequest) iter.Seq2
 			err := json.Unmarshal(line, &l)
 			return yield(l, err) && err == nil
 		}, func(err error) { yield(LogLine{}, err) })
+	}
+}
+
+// OpenAPI is the description of the API that the daemon serves.
+func (c *Client) OpenAPI(ctx context.Context) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", "/openapi.json", nil)
+}
+
+// Tokens lists the tokens.
+func (c *Client) Tokens(ctx context.Context) ([]gapless.Token, error) {
+	return call[[]gapless.Token](ctx, c, "GET", "/tokens", nil)
+}
+
+// CreateToken makes a token. Its secret is told once.
+func (c *Client) CreateToken(ctx context.Context, req TokenRequest) (NewToken, error) {
+	return call[NewToken](ctx, c, "POST", "/tokens", req)
+}
+
+// RevokeToken makes a token worthless.
+func (c *Client) RevokeToken(ctx context.Context, name string) error {
+	_, err := call[struct{}](ctx, c, "DELETE", "/tokens/"+url.PathEscape(name), nil)
+	return err
+}
+
+// Audit yields who asked for which change, oldest first.
+func (c *Client) Audit(ctx context.Context, req AuditRequest) iter.Seq2[gapless.Act, error] {
+	q := url.Values{}
+	if req.App != "" {
+		q.Set("app", req.App)
+	}
+	if !req.Since.IsZero() {
+		q.Set("since", req.Since.Format(time.RFC3339Nano))
+	}
+	return values[gapless.Act](ctx, c, "/audit?"+q.Encode())
+}
+
+// Network says how the API is reached over the network.
+func (c *Client) Network(ctx context.Context) (Network, error) {
+	return call[Network](ctx, c, "GET", "/network", nil)
+}
+
+// SetNetwork makes the daemon serve the API over the network.
+func (c *Client) SetNetwork(ctx context.Context, req NetworkRequest) (Network, error) {
+	return call[Network](ctx, c, "PUT", "/network", req)
+}
+
+// CloseNetwork ends that.
+func (c *Client) CloseNetwork(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, "DELETE", "/network", nil)
+	return err
+}
+
+// Exec asks for what a command needs to run as if it were an instance.
+func (c *Client) Exec(ctx context.Context, app string, req ExecRequest) (Exec, error) {
+	return call[Exec](ctx, c, "POST", appPath(app, "exec"), req)
+}
+
+// RunOnce starts a command of a release that is run once.
+func (c *Client) RunOnce(ctx context.Context, app string, req OnceRequest) (Once, error) {
+	return call[Once](ctx, c, "POST", appPath(app, "once"), req)
+}
+
+// OnceOutput yields what such a command prints, and how it ended as the last.
+func (c *Client) OnceOutput(ctx context.Context, app, id string) iter.Seq2[OnceOutput, error] {
+	return values[OnceOutput](ctx, c, appPath(app, "once/"+url.PathEscape(id)))
+}
+
+// StopOnce ends such a command.
+func (c *Client) StopOnce(ctx context.Context, app, id string) error {
+	_, err := call[struct{}](ctx, c, "DELETE", appPath(app, "once/"+url.PathEscape(id)), nil)
+	return err
+}
+
+// values reads a streamed answer of one JSON value per line.
+func values[T any](ctx context.Context, c *Client, path string) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		c.lines(ctx, path, func(line []byte) bool {
+			var v T
+			err := json.Unmarshal(line, &v)
+			return yield(v, err) && err == nil
+		}, func(err error) {
+			var none T
+			yield(none, err)
+		})
 	}
 }
 

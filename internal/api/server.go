@@ -5,161 +5,180 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gapless"
 )
 
-// Handler serves s.
+// Server answers the API for one Service.
+type Server struct {
+	Service Service
+	Gate    Gate // nil: nothing is recorded, and there is no Remote
+	Log     *slog.Logger
+}
+
+// Handler serves s to the owner of the unix socket, and records nothing.
 func Handler(s Service, log *slog.Logger) http.Handler {
+	return (&Server{Service: s, Log: log}).Local()
+}
+
+// Local serves whoever can reach the unix socket.
+func (s *Server) Local() http.Handler { return s.mux(socket{}) }
+
+// door is where requests come in.
+type door interface {
+	// admit says who sends a request, or refuses it. The request that it
+	// returns carries the caller in its context.
+	admit(http.ResponseWriter, *http.Request) (*http.Request, error)
+	// watch lets one stream begin, or refuses it. Its context ends when the
+	// caller may not have it any more; done gives back its place.
+	watch(http.ResponseWriter, *http.Request) (ctx context.Context, done func(), err error)
+	// tire refuses a caller who asks again and again for what they may not:
+	// that is not recorded any more, or it would push out of the audit what is.
+	tire(http.ResponseWriter, caller) error
+}
+
+func (s *Server) mux(d door) http.Handler {
 	mux := http.NewServeMux()
-	h := func(pattern string, f func(w http.ResponseWriter, r *http.Request) error) {
-		method, path, _ := strings.Cut(pattern, " ")
-		mux.HandleFunc(method+" /"+Version+path, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
-			if err := f(w, r); err != nil {
-				writeError(w, log, r, err)
-			}
+	methods := map[string][]string{}
+	for _, e := range endpoints() {
+		path := "/" + Version + e.path
+		methods[path] = append(methods[path], e.method)
+		mux.HandleFunc(e.method+" "+path, func(w http.ResponseWriter, r *http.Request) { s.serve(e, d, w, r) })
+	}
+	for path, known := range methods {
+		slices.Sort(known)
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", strings.Join(known, ", "))
+			s.refuse(w, r, gapless.Errorf(gapless.WrongMethod, "%s takes no %s", r.URL.Path, r.Method).
+				WithHint("it takes %s", strings.Join(known, ", ")))
 		})
 	}
-	h("GET /status", func(w http.ResponseWriter, r *http.Request) error {
-		st, err := s.Status(r.Context())
-		return answer(w, st, err)
-	})
-	h("POST /apps/{app}/deploy", func(w http.ResponseWriter, r *http.Request) error {
-		var req DeployRequest
-		if err := decode(r.Body, &req); err != nil {
-			return err
-		}
-		if req.App.Name != r.PathValue("app") {
-			return gapless.Errorf(gapless.Invalid, "the path names app %q, the body %q", r.PathValue("app"), req.App.Name)
-		}
-		ro, err := s.Deploy(r.Context(), req)
-		return answer(w, ro, err)
-	})
-	for verb, f := range map[string]func(context.Context, string) (gapless.Rollout, error){
-		"restart": s.Restart, "abort": s.Abort, "promote": s.Promote, "pause": s.Pause, "resume": s.Resume,
-	} {
-		h("POST /apps/{app}/"+verb, func(w http.ResponseWriter, r *http.Request) error {
-			ro, err := f(r.Context(), r.PathValue("app"))
-			return answer(w, ro, err)
-		})
-	}
-	h("POST /apps/{app}/rollback", func(w http.ResponseWriter, r *http.Request) error {
-		var req struct {
-			Release string `json:"release"`
-		}
-		if err := decode(r.Body, &req); err != nil {
-			return err
-		}
-		ro, err := s.Rollback(r.Context(), r.PathValue("app"), req.Release)
-		return answer(w, ro, err)
-	})
-	h("POST /apps/{app}/plan", func(w http.ResponseWriter, r *http.Request) error {
-		var req DeployRequest
-		if err := decode(r.Body, &req); err != nil {
-			return err
-		}
-		plan, err := s.Plan(r.Context(), req)
-		return answer(w, plan, err)
-	})
-	h("GET /apps/{app}/rollouts", func(w http.ResponseWriter, r *http.Request) error {
-		list, err := s.Rollouts(r.Context(), r.PathValue("app"))
-		return answer(w, list, err)
-	})
-	h("POST /apps/{app}/scale", func(w http.ResponseWriter, r *http.Request) error {
-		var req ScaleRequest
-		if err := decode(r.Body, &req); err != nil {
-			return err
-		}
-		ro, err := s.Scale(r.Context(), r.PathValue("app"), req)
-		return answer(w, ro, err)
-	})
-	h("POST /apps/{app}/down", func(w http.ResponseWriter, r *http.Request) error {
-		return answer(w, struct{}{}, s.Down(r.Context(), r.PathValue("app")))
-	})
-	h("GET /apps/{app}/releases", func(w http.ResponseWriter, r *http.Request) error {
-		list, err := s.Releases(r.Context(), r.PathValue("app"))
-		return answer(w, list, err)
-	})
-	h("GET /apps/{app}/logs", func(w http.ResponseWriter, r *http.Request) error { return logs(s, w, r) })
-	h("GET /rollouts/{id}", func(w http.ResponseWriter, r *http.Request) error {
-		ro, err := s.Rollout(r.Context(), r.PathValue("id"))
-		return answer(w, ro, err)
-	})
-	h("GET /rollouts/{id}/events", func(w http.ResponseWriter, r *http.Request) error { return events(s, w, r) })
-	h("POST /shutdown", func(w http.ResponseWriter, r *http.Request) error {
-		return answer(w, struct{}{}, s.Shutdown(r.Context()))
-	})
-	secretRoutes(h, s)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, log, r, gapless.Errorf(gapless.NotFound, "no %s %s in this API", r.Method, r.URL.Path).
+		s.refuse(w, r, gapless.Errorf(gapless.NotFound, "no %s %s in this API", r.Method, r.URL.Path).
 			WithHint("client and daemon may be of different versions"))
 	})
 	return mux
 }
 
-func logs(s Service, w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	lines, err := strconv.Atoi(q.Get("lines"))
-	if err != nil || lines < 0 {
-		return gapless.Errorf(gapless.Invalid, "lines=%q is not a number", q.Get("lines"))
-	}
-	seq, err := s.Logs(r.Context(), r.PathValue("app"), LogRequest{Lines: lines, Follow: q.Get("follow") == "true",
-		Instance: q.Get("instance"), Stream: q.Get("stream")})
+// serve answers one request: who, may they, do it, remember it.
+func (s *Server) serve(e endpoint, d door, w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+	admitted, err := d.admit(w, r)
 	if err != nil {
-		return err
+		s.refuse(w, r, err)
+		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	flush := http.NewResponseController(w)
-	enc := json.NewEncoder(w)
-	for line, err := range seq {
+	r = admitted
+	who := r.Context().Value(callerKey{}).(caller)
+	c := &visit{Service: s.Service, w: w, r: r, act: &gapless.Act{Time: time.Now().UTC(), Caller: who.Caller, Verb: e.verb, App: r.PathValue("app")}}
+	err = e.may(who)
+	if err != nil {
+		if tired := d.tire(w, who); tired != nil {
+			s.refuse(w, r, tired)
+			return
+		}
+	}
+	if err == nil {
+		err = e.checkQuery(r.URL.RawQuery)
+	}
+	if err == nil && e.stream != "" {
+		ctx, done, refused := d.watch(w, r)
+		if err = refused; err == nil {
+			defer done()
+			c.r = r.WithContext(ctx)
+		}
+	}
+	if err == nil && e.in == nil {
+		c.received()
+	}
+	if err == nil {
+		err = e.serve(c)
+	}
+	if e.verb != "" && s.Gate != nil {
+		c.act.Outcome = gapless.ActOK
 		if err != nil {
-			return cut(err)
+			c.act.Outcome, c.act.Message = string(gapless.CodeOf(err)), err.Error()
 		}
-		if err := enc.Encode(line); err != nil {
-			return cut(err)
-		}
-		if q.Get("follow") == "true" {
-			if err := flush.Flush(); err != nil {
-				return cut(err)
-			}
-		}
+		// Whoever asked may be gone: it is remembered all the same.
+		s.Gate.Record(context.WithoutCancel(r.Context()), *c.act)
+	}
+	if err != nil {
+		s.refuse(w, r, err)
+	}
+}
+
+// may refuses a caller who may not use the endpoint.
+func (e endpoint) may(who caller) error {
+	switch {
+	case e.local && !who.local:
+		return gapless.Errorf(gapless.NotAllowed, "%s is not offered over the network", strings.Trim(e.path[strings.LastIndex(e.path, "/"):], "/")).
+			WithHint("run it on the machine that gapless runs on")
+	case !who.scope.Allows(e.scope):
+		return gapless.Errorf(gapless.NotAllowed, "token %s has scope %s, and this needs %s", who.Token, who.scope, e.scope).
+			WithHint("make one that may: gapless token create --name NAME --scope %s", e.scope)
 	}
 	return nil
 }
 
-func events(s Service, w http.ResponseWriter, r *http.Request) error {
-	since, err := strconv.ParseInt(r.URL.Query().Get("since"), 10, 64)
-	if err != nil {
-		since = 0
+// received lifts the limit on the time that a request may take to arrive.
+func (c *visit) received() {
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{}) // a recorder in a test has none
+}
+
+// answer sends one JSON value.
+func (c *visit) answer(v any, err error) error {
+	if r, ok := v.(gapless.Rollout); ok && err == nil {
+		c.act.App, c.act.Rollout = r.App, r.ID
 	}
-	seq, err := s.Events(r.Context(), r.PathValue("id"), since)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	flush := http.NewResponseController(w)
-	if err := flush.Flush(); err != nil {
-		return cut(err)
-	}
-	for e, err := range seq {
-		if err != nil {
-			return cut(err)
-		}
-		data, err := json.Marshal(e)
-		if err != nil {
-			return cut(err)
-		}
-		if _, err := io.WriteString(w, "id: "+strconv.FormatInt(e.Seq, 10)+"\ndata: "+string(data)+"\n\n"); err != nil {
-			return cut(err)
-		}
+	c.w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(c.w).Encode(v)
+}
+
+// send sends the values of seq as they come.
+func send[T any](c *visit, media string, seq iter.Seq2[T, error]) error {
+	c.w.Header().Set("Content-Type", media)
+	c.w.Header().Set("Cache-Control", "no-store")
+	flush := http.NewResponseController(c.w)
+	// Who reads a log or the audit once gets it in large pieces.
+	follows := media == sse || c.r.URL.Query().Get("follow") == "true" || reflect.TypeFor[T]() == reflect.TypeFor[OnceOutput]()
+	if follows {
 		if err := flush.Flush(); err != nil {
 			return cut(err)
+		}
+	}
+	for v, err := range seq {
+		if err != nil {
+			return cut(err)
+		}
+		data, err := json.Marshal(v)
+		if err != nil {
+			return cut(err)
+		}
+		text := string(data) + "\n"
+		if media == sse {
+			text = "data: " + text + "\n"
+			if e, ok := any(v).(gapless.Event); ok {
+				text = "id: " + strconv.FormatInt(e.Seq, 10) + "\n" + text
+			}
+		}
+		if _, err := io.WriteString(c.w, text); err != nil {
+			return cut(err)
+		}
+		if follows {
+			if err := flush.Flush(); err != nil {
+				return cut(err)
+			}
 		}
 	}
 	return nil
@@ -174,27 +193,8 @@ func cut(err error) error {
 	panic(http.ErrAbortHandler)
 }
 
-func decode(r io.Reader, v any) error {
-	dec := json.NewDecoder(r)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return gapless.Errorf(gapless.Invalid, "request body: %w", err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return gapless.Errorf(gapless.Invalid, "request body: more than one JSON value")
-	}
-	return nil
-}
-
-func answer(w http.ResponseWriter, v any, err error) error {
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(v)
-}
-
-func writeError(w http.ResponseWriter, log *slog.Logger, r *http.Request, err error) {
+// refuse answers with an error.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var e *gapless.Error
 	if !errors.As(err, &e) {
 		e = gapless.Errorf(gapless.Internal, "%s", err)
@@ -203,27 +203,9 @@ func writeError(w http.ResponseWriter, log *slog.Logger, r *http.Request, err er
 		c.Message, e = full, &c
 	}
 	if e.Code == gapless.Internal {
-		log.Error("api", "method", r.Method, "path", r.URL.Path, "err", err)
+		s.Log.Error("api", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(e.Code.Status())
 	_ = json.NewEncoder(w).Encode(map[string]*gapless.Error{"error": e}) // the client is gone: nobody to tell
-}
-
-// secretRoutes serves secrets: values go in and never come out.
-func secretRoutes(h func(pattern string, f func(w http.ResponseWriter, r *http.Request) error), s SecretService) {
-	h("GET /apps/{app}/secrets", func(w http.ResponseWriter, r *http.Request) error {
-		list, err := s.Secrets(r.Context(), r.PathValue("app"))
-		return answer(w, list, err)
-	})
-	h("PUT /apps/{app}/secrets/{name}", func(w http.ResponseWriter, r *http.Request) error {
-		var req SecretRequest
-		if err := decode(r.Body, &req); err != nil {
-			return err
-		}
-		return answer(w, struct{}{}, s.SetSecret(r.Context(), r.PathValue("app"), r.PathValue("name"), req.Value))
-	})
-	h("DELETE /apps/{app}/secrets/{name}", func(w http.ResponseWriter, r *http.Request) error {
-		return answer(w, struct{}{}, s.RemoveSecret(r.Context(), r.PathValue("app"), r.PathValue("name")))
-	})
 }

@@ -73,7 +73,11 @@ func (c *command) report(err error) int {
 	if errors.As(err, &silent) {
 		return silent.code.Exit()
 	}
-	if api.NoDaemon(err) {
+	var passed *passedOn
+	if errors.As(err, &passed) {
+		return passed.code
+	}
+	if api.NoDaemon(err) && !remote() {
 		err = c.whyNoDaemon(err)
 	}
 	if gapless.CodeOf(err) == gapless.Internal && usageError(err) {
@@ -131,8 +135,9 @@ a request, and keeps the old version when the new one is broken.
 	})
 	root.AddCommand(c.up(), c.deploy(), c.status(), c.logs(), c.plan(), c.promote(), c.pause(), c.resume(), c.abort(), c.rollback(),
 		c.restart(), c.scale(), c.releases(), c.history(), c.show(), c.down(), c.backup(), c.restore(), c.install(), c.uninstall(), c.demo(), c.version())
-	root.AddCommand(c.upgrade())
+	root.AddCommand(c.upgrade(), c.token(), c.api(), c.audit(), c.exec(), c.runOnce(), c.config())
 	root.AddCommand(c.secrets(), c.init(), c.imports())
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return refuseRemote(cmd) }
 	root.AddCommand(c.processes()...)
 	root.AddCommand(c.top(), c.completion(), c.man(), c.docs())
 	c.finish(root)
@@ -184,6 +189,9 @@ func (c *command) whyNoDaemon(err error) error {
 
 // client returns a client of the daemon, which must run already.
 func (c *command) client() (*api.Client, error) {
+	if remote() {
+		return remoteClient()
+	}
 	home, err := daemon.DefaultHome()
 	if err != nil {
 		return nil, err
@@ -194,6 +202,9 @@ func (c *command) client() (*api.Client, error) {
 // here is the app that was started from the directory the person stands in;
 // nil if there is none, or more than one.
 func (c *command) here(ctx context.Context, client *api.Client) (*api.AppStatus, error) {
+	if client.Remote() {
+		return nil, nil // its directories are not those of this machine
+	}
 	st, err := client.Status(ctx)
 	if api.NoDaemon(err) {
 		return nil, nil

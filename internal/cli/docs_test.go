@@ -107,9 +107,6 @@ var (
 	notWord = regexp.MustCompile("[^a-z0-9 -]")
 )
 
-// coming are pages that are linked before they are here.
-var coming = map[string]bool{"docs/from-pm2.md": true, "docs/api.md": true}
-
 // Every link leads to a file, and to a heading of it.
 func TestDocumentationLinks(t *testing.T) {
 	all := pages(t)
@@ -119,9 +116,7 @@ func TestDocumentationLinks(t *testing.T) {
 			if m[1] != "" {
 				target = filepath.Join(filepath.Dir(path), m[1])
 			}
-			if _, err := os.Stat(filepath.Join("../..", target)); err != nil && coming[target] {
-				continue
-			} else if err != nil {
+			if _, err := os.Stat(filepath.Join("../..", target)); err != nil {
 				t.Errorf("%s: %s leads nowhere", path, m[0])
 				continue
 			}

@@ -17,6 +17,7 @@ var historySheet = sheet{"history", []column{
 	{head: "OUTCOME"},
 	{head: "BEGAN", drop: 2},
 	{head: "TOOK", drop: 4},
+	{head: "BY", drop: 6, text: true},
 	{head: "WHY", drop: 5, text: true},
 }}
 
@@ -40,7 +41,7 @@ func (c *command) history() *cobra.Command {
 			}
 			var rows [][]string
 			for _, r := range list {
-				rows = append(rows, []string{r.ID, r.Kind, fromTo(r), outcomeWord(r), age(r.Started) + " ago", took(r), plainText(r.Reason)})
+				rows = append(rows, []string{r.ID, r.Kind, fromTo(r), outcomeWord(r), age(r.Started) + " ago", took(r), plainText(r.By), plainText(r.Reason)})
 			}
 			if err := c.term.sheet(historySheet, show, rows); err != nil {
 				return err

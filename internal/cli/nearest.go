@@ -37,10 +37,11 @@ var groups = []struct {
 	title string
 	names []string
 }{
-	{"Ship:", []string{"up", "plan", "deploy", "rollback", "restart", "scale", "down"}},
-	{"Look:", []string{"status", "top", "logs", "releases", "history", "show"}},
+	{"Ship:", []string{"up", "plan", "deploy", "rollback", "restart", "scale", "run-once", "exec", "down"}},
+	{"Look:", []string{"status", "top", "logs", "releases", "history", "show", "audit"}},
 	{"Steer a rollout:", []string{"pause", "resume", "promote", "abort"}},
-	{"Gapless itself:", []string{"install", "uninstall", "upgrade", "backup", "restore", "keeper", "demo", "completion", "version"}},
+	{"Configure:", []string{"init", "import", "config", "secrets"}},
+	{"Gapless itself:", []string{"install", "uninstall", "upgrade", "backup", "restore", "keeper", "demo", "api", "token", "completion", "version"}},
 }
 
 // commands is the tree of commands as a list, parents first, else by name.

@@ -73,7 +73,7 @@ Exit codes: 0, with --detailed-exitcode 10 if a deploy would change something.`,
 // files compares the directory with the tree of the release that serves; nil
 // if there is none, or it cannot be read.
 func (c *command) files(ctx context.Context, client *api.Client, app *gapless.App, from string) *fileChanges {
-	if from == "" {
+	if from == "" || client.Remote() {
 		return nil
 	}
 	list, err := client.Releases(ctx, app.Name)

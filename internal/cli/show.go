@@ -102,6 +102,9 @@ func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
 	t := c.term
 	t.answerf("%s  %s %s  %s", bold.Render(r.ID), r.App, fromTo(r), kindOf(r))
 	t.answerf("  %s · began %s (%s ago) · took %s", outcomeWord(r), r.Started.Local().Format("2006-01-02 15:04:05"), age(r.Started), took(r))
+	if r.By != "" {
+		t.answerf("  by %s", plainText(r.By))
+	}
 	if r.Waiting != "" {
 		t.answerf("  waits for a person: %s", plainText(r.Waiting))
 	}

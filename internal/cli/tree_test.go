@@ -48,6 +48,7 @@ func TestEveryCommandIsExplained(t *testing.T) {
 var noJSON = map[string]string{
 	"gapless keeper":     "runs in the foreground and answers nothing",
 	"gapless completion": "its answer is a shell script",
+	"gapless exec":       "its answer is the one of the command that it runs",
 	"gapless demo":       "test/real runs it alone, because it counts losses, and reads its one object",
 }
 

@@ -68,15 +68,25 @@ func Load(in Input) (*gapless.App, error) {
 }
 
 func load(in Input, cpus int) (*gapless.App, error) {
+	s, _, err := settle(in, cpus)
+	if err != nil {
+		return nil, err
+	}
+	return &s.app, nil
+}
+
+// settle is load with what Explain needs beside the app: where it was
+// written, and the input with what was given the last time.
+func settle(in Input, cpus int) (*settings, Input, error) {
 	if !in.Exact && len(in.Args) == 1 && isDir(resolve(in.Dir, in.Args[0])) { // gapless up ./shop
 		in.Dir, in.Args = resolve(in.Dir, in.Args[0]), nil
 	}
 	dir, err := filepath.Abs(in.Dir)
 	if err != nil {
-		return nil, gapless.Errorf(gapless.Invalid, "the directory %s cannot be found: %w", in.Dir, err)
+		return nil, in, gapless.Errorf(gapless.Invalid, "the directory %s cannot be found: %w", in.Dir, err)
 	}
 	if !isDir(dir) {
-		return nil, gapless.Errorf(gapless.Invalid, "%s is not a directory", dir)
+		return nil, in, gapless.Errorf(gapless.Invalid, "%s is not a directory", dir)
 	}
 
 	p := &problems{}
@@ -94,7 +104,7 @@ func load(in Input, cpus int) (*gapless.App, error) {
 		s.withoutWeb(in, p)
 	}
 	if err := p.err(); err != nil {
-		return nil, err
+		return nil, in, err
 	}
 
 	if s.app.Name == "" {
@@ -108,7 +118,7 @@ func load(in Input, cpus int) (*gapless.App, error) {
 		s.app.Processes = append(s.app.Processes, s.web)
 	}
 	s.app.Processes = append(s.app.Processes, s.processes...)
-	return &s.app, nil
+	return s, in, nil
 }
 
 // configFile returns the content of the file and what messages call it; nil if there is none.

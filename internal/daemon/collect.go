@@ -63,6 +63,9 @@ func (d *Daemon) collectReleases(a *app) {
 	if !saved { // a crash would go back to what may need them
 		return
 	}
+	for _, release := range d.onces.releases(name) {
+		used[release] = true
+	}
 	history, err := d.store.Rollouts(d.ctx, name, 10_000)
 	if err != nil {
 		d.log.Warn("collect releases", "app", name, "err", err)

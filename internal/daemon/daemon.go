@@ -44,6 +44,9 @@ type Daemon struct {
 	router    *router
 	hub       *hub
 	hooks     hooks
+	onces     onces
+	tokens    tokens
+	network   *network
 	listening sync.Mutex // held while addresses are given back
 	claiming  sync.Mutex // held while it is looked whether what an app wants to serve is free, until it counts as taken
 	damage    *damage    // nil: the database is whole
@@ -86,6 +89,9 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.store.Close()) }()
 	d.hooks.d = d
+	d.onces.d, d.onces.known = d, map[string]*once{}
+	door := &api.Server{Service: d, Gate: d, Log: d.log}
+	d.network = &network{home: home, handler: door.Remote(), log: d.log}
 	d.hub = &hub{store: d.store, log: d.log, listeners: map[chan gapless.Event]string{}}
 
 	if d.keeper, err = dialKeeper(ctx, home); err != nil {
@@ -118,17 +124,21 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 		cancel()
 		d.work.Wait()
 	}()
+	if err := d.onces.adopt(ctx); err != nil {
+		return fmt.Errorf("take over running commands: %w", err)
+	}
 	if err := d.loadApps(ctx); err != nil {
 		return err
 	}
 	d.work.Go(func() { d.backUp(ctx) })
 	d.work.Go(func() { d.collectOften(ctx) })
+	d.work.Go(func() { d.serveNetwork(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: api.Handler(d, d.log), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: door.Local(), ReadHeaderTimeout: 10 * time.Second, ConnContext: api.ConnContext}
 	serveErr := make(chan error, 1)
 	go func() { serveErr <- srv.Serve(ln) }()
 	defer func() { _ = srv.Close() }()
@@ -166,6 +176,8 @@ func (d *Daemon) process(p keeper.Proc) {
 			d.hooks.see(p)
 			d.wake()
 		}
+	case p.Kind == keeper.KindInstance && !p.Running && strings.HasPrefix(p.ID, oncePrefix):
+		d.onces.exited(p)
 	case p.Kind == keeper.KindInstance && !p.Running:
 		d.sup.Exited(fromKeeper(p))
 	}

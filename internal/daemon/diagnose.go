@@ -28,7 +28,7 @@ func Diagnose(ctx context.Context, home Home) error {
 	}
 	n := 0
 	for _, p := range procs {
-		if _, hook := hookKey(p); p.Kind == keeper.KindInstance && p.Running && !hook {
+		if p.Kind == keeper.KindInstance && p.Running && !beside(p) {
 			n++
 		}
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"strings"
 	"syscall"
 
 	"gapless/internal/keeper"
@@ -37,11 +38,17 @@ func (h keeperHost) List(ctx context.Context) ([]supervise.Proc, error) {
 	}
 	var out []supervise.Proc
 	for _, p := range procs {
-		if _, hook := hookKey(p); p.Kind == keeper.KindInstance && !hook {
+		if p.Kind == keeper.KindInstance && !beside(p) {
 			out = append(out, fromKeeper(p))
 		}
 	}
 	return out, nil
+}
+
+// beside reports whether a process is no instance but runs beside them: a
+// hook, or a command that is run once.
+func beside(p keeper.Proc) bool {
+	return strings.HasPrefix(p.ID, hookPrefix) || strings.HasPrefix(p.ID, oncePrefix)
 }
 
 func fromKeeper(p keeper.Proc) supervise.Proc {

@@ -314,6 +314,9 @@ func (d *Daemon) Down(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	if err := d.onces.stopAll(ctx, name); err != nil {
+		return err
+	}
 	for !a.gone(d.router) {
 		select {
 		case <-ctx.Done():
@@ -438,7 +441,11 @@ func (d *Daemon) Rollout(ctx context.Context, id string) (gapless.Rollout, error
 			r.Hint = e.Message
 		}
 	}
-	return *r, nil
+	signed, err := d.sign(ctx, []gapless.Rollout{*r})
+	if err != nil {
+		return gapless.Rollout{}, err
+	}
+	return signed[0], nil
 }
 
 // present is a rollout as the engine knows it now: newer than what is saved

@@ -144,7 +144,11 @@ func (d *Daemon) Rollouts(ctx context.Context, name string) ([]gapless.Rollout, 
 	if _, err := d.app(name); err != nil {
 		return nil, err
 	}
-	return d.store.Rollouts(ctx, name, 100)
+	list, err := d.store.Rollouts(ctx, name, 100)
+	if err != nil {
+		return nil, err
+	}
+	return d.sign(ctx, list)
 }
 
 // Plan implements api.Service.

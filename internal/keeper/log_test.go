@@ -122,6 +122,33 @@ func numbered(t *testing.T, lines []Line, labels, n int) {
 	}
 }
 
+// Since ends the look back at the first line that is older.
+func TestReadSince(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.log")
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	text := ""
+	for i := range 10 {
+		text += Line{Time: begin.Add(time.Duration(i) * time.Second), Label: "v1/1", Stream: "out", Text: strconv.Itoa(i)}.String() + "\n"
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		since time.Duration
+		lines int
+		want  []string
+	}{
+		{7 * time.Second, 100, []string{"7", "8", "9"}},
+		{7 * time.Second, 2, []string{"8", "9"}},
+		{time.Minute, 100, nil},
+		{-time.Minute, 3, []string{"7", "8", "9"}},
+	} {
+		if got := texts(read(t, path, ReadOptions{Lines: c.lines, Since: begin.Add(c.since)})); !slices.Equal(got, c.want) {
+			t.Errorf("since %s, %d lines: %q, want %q", c.since, c.lines, got, c.want)
+		}
+	}
+}
+
 func TestNothingIsLostAtRotation(t *testing.T) {
 	r := start(t)
 	path := filepath.Join(r.dir, "app.log")

@@ -18,6 +18,7 @@ type ReadOptions struct {
 	Lines  int             // the last n lines that pass Filter; 0: none, negative: all
 	Follow bool            // go on with new lines until the context ends
 	Filter func(Line) bool // nil: every line
+	Since  time.Time       // looks back no further than this, with Lines over 0; zero: to the beginning
 }
 
 const (
@@ -146,7 +147,11 @@ func (r *logReader) past(rotated []string) error {
 // lastLines returns the last lines that pass the filter, newest first.
 func (r *logReader) lastLines(rotated []string) (lines []Line, err error) {
 	collect := func(text []byte) bool {
-		if l, ok := parseLine(text); ok && r.wants(l) {
+		l, ok := parseLine(text)
+		if ok && l.Time.Before(r.opt.Since) {
+			return false
+		}
+		if ok && r.wants(l) {
 			lines = append(lines, l)
 		}
 		return len(lines) < r.opt.Lines && r.ctx.Err() == nil
