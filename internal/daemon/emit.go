@@ -81,7 +81,7 @@ func likelyCause(tail []string) string {
 	}
 	switch {
 	case strings.Contains(text, "Cannot find module '.") || strings.Contains(text, "Cannot find module '/"):
-		return fmt.Sprintf("a file is missing in the release (%s): check its name, and that it is not left out of the build", after("Cannot find module"))
+		return fmt.Sprintf("a file is missing in the release (%s): check its name, and that neither the build nor an ignore file leaves it out (a ! line in .gaplessignore brings such a one back)", after("Cannot find module"))
 	case strings.Contains(text, "Cannot find module"):
 		return fmt.Sprintf("a module is missing (%s): install it, and check that it is in dependencies and not only in devDependencies", after("Cannot find module"))
 	case strings.Contains(text, "Cannot find package"):

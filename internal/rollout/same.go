@@ -28,7 +28,7 @@ func sameRollout(a, b *gapless.Rollout) bool {
 	return a.ID == b.ID && a.App == b.App && a.Kind == b.Kind && a.From == b.From && a.To == b.To &&
 		a.Cursor == b.Cursor && a.Outcome == b.Outcome && a.Reason == b.Reason && a.Hint == b.Hint &&
 		a.Started.Equal(b.Started) && a.Finished.Equal(b.Finished) && a.Instance == b.Instance &&
-		a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
+		a.By == b.By && a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
 		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && *a.Verdict == *b.Verdict) &&
 		slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
 }

@@ -1,6 +1,7 @@
 // Command system measures what gapless costs beside the app: anonymous memory
-// of its processes when idle, CPU of `gapless status`, and the time of a
-// restart of four instances against `pm2 reload` in the same run. It prints a
+// of its processes when idle, CPU of `gapless status`, how long users are
+// without an edge after kill -9, and the time of a restart of four instances
+// against `pm2 reload` in the same run. It prints a
 // table with the limits and exits 1 when one is missed.
 //
 //	make build && go run ./test/bench/system
@@ -135,7 +136,15 @@ func measure(idle time.Duration) (_ []row, err error) {
 	sort.Float64s(cpu)
 	rows := []row{{"CPU of `gapless status`, median of 20", cpu[len(cpu)/2], statusMS, "ms", ""}}
 	more, err := memory(st.Procs)
-	return append(rows, more...), err
+	if err != nil {
+		return nil, err
+	}
+	away, err := outages(address, func() (api.Status, error) {
+		cmd, _ := gapless("status", "--json")
+		cmd.Stdout = nil
+		return statusOf(cmd)
+	}, 100)
+	return append(append(rows, more...), away), err
 }
 
 // memory compares gapless's own processes with their limits. One that is
