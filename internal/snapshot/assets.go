@@ -80,7 +80,7 @@ func (s *Store) carry(old, root *os.Root, tree, name string, buf []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(out.Name()) // gone, if it was kept
+	defer os.Remove(out.Name())
 	o := objectOf(info, os.Geteuid() == 0)
 	o.perm &^= 0o222
 	o.sum, o.size, err = copyFile(out, in, buf)

@@ -72,7 +72,7 @@ func (c *copier) share(e *entry, o *object, path string, buf []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(out.Name()) // gone, if it was kept
+	defer os.Remove(out.Name())
 	began := time.Now()
 	in, err := c.open(e)
 	if err != nil {

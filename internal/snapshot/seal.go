@@ -113,7 +113,7 @@ func (s *Store) add(path string, o object, buf []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(out.Name()) // gone, if it was kept
+	defer os.Remove(out.Name())
 	sum, err := copyInside(out, path, buf)
 	if err = errors.Join(err, out.Close()); err != nil {
 		return err

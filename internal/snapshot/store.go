@@ -104,17 +104,22 @@ func (s *Store) create() (*os.File, error) {
 	return os.CreateTemp(s.objects(), tmp+"*")
 }
 
-// keep makes the file name, whose content is o's, the object o.
+// keep makes the file name, whose content is o's, the object o, unless somebody
+// else was quicker: theirs must not be replaced, because whoever links to it
+// just now would find it gone. The caller removes name.
 func (s *Store) keep(name string, o object) error {
 	if err := dress(name, o); err != nil {
 		return err
 	}
 	path := s.path(o)
-	err := os.Rename(name, path)
+	err := os.Link(name, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.Mkdir(filepath.Dir(path), 0o700); err == nil || errors.Is(err, fs.ErrExist) {
-			err = os.Rename(name, path)
+			err = os.Link(name, path)
 		}
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
 	}
 	return err
 }

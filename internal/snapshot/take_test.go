@@ -259,6 +259,24 @@ func TestTakeRefusesLinksThatLeave(t *testing.T) {
 	})
 }
 
+// Files that are all the same become one object, whoever is first.
+func TestEqualFilesAtOnce(t *testing.T) {
+	files := map[string]string{}
+	for i := range 200 {
+		files[fmt.Sprintf("node_modules/p%d/LICENSE", i)] = "free"
+	}
+	for range 10 {
+		src := tree(t, files)
+		at := time.Unix(1e9, 0)
+		for name := range files {
+			check(t, os.Chtimes(filepath.Join(src, name), at, at))
+		}
+		if _, res := take(t, src); res.Files != 200 || res.Shared != 200 {
+			t.Fatalf("%d files, %d shared", res.Files, res.Shared)
+		}
+	}
+}
+
 func TestTakeFollowsWorkspacesInNodeModules(t *testing.T) {
 	repo := tree(t, map[string]string{
 		"lib/index.js":                      "lib",

@@ -115,8 +115,8 @@ func TestAppsAreCorrect(t *testing.T) {
 			p.wait(t, "healthy", p.healthy)
 			r, err := load.Start(t.Context(), load.Config{URL: p.url, Mix: load.Mix{
 				KeepAlive: 30, KeepAliveClients: 2, Fresh: 20,
-				Slow: 5, SlowTime: 300 * time.Millisecond,
-				Upload: 3, UploadTime: 300 * time.Millisecond,
+				Slow: 10, SlowTime: 300 * time.Millisecond,
+				Upload: 10, UploadTime: 300 * time.Millisecond,
 				WebSockets: 2, SSE: 1,
 			}, Releases: func() map[string]bool { return map[string]bool{"v7": true} }})
 			if err != nil {
