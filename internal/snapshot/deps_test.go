@@ -120,3 +120,50 @@ func TestInstallScriptsSeeNoSecrets(t *testing.T) {
 		t.Errorf("environment %q", got)
 	}
 }
+
+// Other managers install what their own lockfile says, and again from the store.
+func TestInstallByOtherManagers(t *testing.T) {
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Skip("npm is not here")
+	}
+	run := func(dir, name string, args ...string) {
+		t.Helper()
+		cmd := exec.Command(name, args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+		}
+	}
+	bin := t.TempDir()
+	run(bin, "npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", bin, "pnpm@9", "yarn@1", "bun@1")
+	t.Setenv("PATH", filepath.Join(bin, "node_modules/.bin")+":"+os.Getenv("PATH"))
+	for manager, lock := range map[string]string{"pnpm": "pnpm-lock.yaml", "yarn": "yarn.lock", "bun": "bun.lock"} {
+		t.Run(manager, func(t *testing.T) {
+			src := tree(t, map[string]string{
+				".gitignore":   "node_modules\n",
+				"package.json": `{"name":"shop","version":"1.0.0","private":true,"dependencies":{"is-number":"7.0.0"},"devDependencies":{"is-odd":"3.0.1"}}`,
+			})
+			run(src, manager, "install")
+			check(t, os.RemoveAll(filepath.Join(src, "node_modules")))
+			if _, err := os.Stat(filepath.Join(src, lock)); err != nil {
+				t.Fatalf("void: %v", err)
+			}
+			h := newHome(t)
+			for i, want := range []string{"installing", "as before"} {
+				dst, res := h.release(t, src, Options{})
+				said, err := h.install(t, dst, &res, false)
+				if err != nil || !strings.Contains(said, want) {
+					t.Fatalf("install %d said %q: %v (%s)", i, said, err, gapless.HintOf(err))
+				}
+				check(t, h.Seal(t.Context(), dst, &res, 0))
+				out, err := exec.Command("node", "-p", "require('"+dst+"/node_modules/is-number')(7)").CombinedOutput()
+				if err != nil || strings.TrimSpace(string(out)) != "true" {
+					t.Errorf("install %d: %v\n%s", i, err, out)
+				}
+				if _, err := os.Stat(filepath.Join(dst, "node_modules/is-odd")); err == nil {
+					t.Errorf("install %d: a development dependency is there without a build", i)
+				}
+			}
+		})
+	}
+}
