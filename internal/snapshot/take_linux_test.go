@@ -30,3 +30,22 @@ func TestTakeFullDisk(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// A device is left out, and never opened: /dev/zero has no end, a terminal waits.
+func TestTakeLeavesDevicesOut(t *testing.T) {
+	src := express(t)
+	for name, minor := range map[string]uint32{"zero": 5, "node_modules/full": 7} {
+		if err := unix.Mknod(filepath.Join(src, name), unix.S_IFCHR|0o666, int(unix.Mkdev(1, minor))); err != nil {
+			t.Skipf("no device can be made here: %v", err)
+		}
+	}
+	dst, res := take(t, src)
+	if res.Skipped != 2 {
+		t.Errorf("%d left out", res.Skipped)
+	}
+	for _, name := range []string{"zero", "node_modules/full"} {
+		if _, err := os.Lstat(filepath.Join(dst, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
