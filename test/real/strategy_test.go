@@ -179,9 +179,9 @@ func TestBrokenCanary(t *testing.T) {
 	slices.SortFunc(bad, func(a, b load.Sample) int { return a.End.Compare(b.End) })
 	third, last := bad[2].End, bad[len(bad)-1].Start
 	t.Logf("%d bad answers of %d requests; the last one was asked for %s after the third", len(bad), report.Requests, last.Sub(third))
-	// An idle machine takes some tenths of a second. Ten answers a second are
-	// the candidate's, so on a busy one it is a few more, of the 300 of the judge's time.
-	if last.Sub(third) > 3*time.Second || len(bad) > 60 {
+	// Ten answers a second are the candidate's: three decide, and while the way
+	// back takes half a second at most a few more come.
+	if last.Sub(third) > 500*time.Millisecond || len(bad) > 20 {
 		t.Errorf("the candidate was still asked %s after its third bad answer, %d in all", last.Sub(third), len(bad))
 	}
 	for _, s := range bad {
@@ -324,8 +324,9 @@ func TestHangWithoutHealthPath(t *testing.T) {
 	if lost := report.Dropped + report.Bad; float64(lost) > most {
 		t.Errorf("%d of %.0f requests were lost, more than the candidate's share of %.0f", lost, n, most)
 	}
-	if report.Dropped+report.Bad == 0 {
-		t.Error("void: it was given nothing")
+	// What it was given is repeated when it is ended, so it may well be none.
+	if !strings.Contains(res.Stderr, "requests and answered none of them") {
+		t.Errorf("void: it was given nothing\n%s", res.Stderr)
 	}
 	// With the weight back at stable nothing more may be lost.
 	for _, s := range lost(run) {
