@@ -143,7 +143,7 @@ func measure(idle time.Duration) (_ []row, err error) {
 		cmd, _ := gapless("status", "--json")
 		cmd.Stdout = nil
 		return statusOf(cmd)
-	}, 100)
+	}, 50)
 	return append(append(rows, more...), away), err
 }
 

@@ -37,7 +37,7 @@ func outages(address string, status func() (api.Status, error), n int) (row, err
 			return row{}, err
 		}
 		took = append(took, float64(time.Since(began))/float64(time.Millisecond))
-		time.Sleep(300 * time.Millisecond) // one that dies at once is started later
+		time.Sleep(1200 * time.Millisecond) // one that dies young is started later
 	}
 	sort.Float64s(took)
 	return row{fmt.Sprintf("without an edge after kill -9, p99 of %d", n), took[(len(took)-1)*99/100], outageMS, "ms",
