@@ -35,6 +35,12 @@ const hookPrefix = "hook/"
 // hookKey is the key of a hook's process; false for other processes.
 func hookKey(p keeper.Proc) (string, bool) { return strings.CutPrefix(p.ID, hookPrefix) }
 
+// rolloutOf is the rollout that a key, <rollout>/<step>, belongs to.
+func rolloutOf(key string) string {
+	id, _, _ := strings.Cut(key, "/")
+	return id
+}
+
 // hookLabel names a hook in the app's log: the step's number makes it one of its kind.
 func hookLabel(release, key string) string {
 	_, cursor, _ := strings.Cut(key, "/")
@@ -51,7 +57,7 @@ func (h *hooks) adopt(ctx context.Context, running map[string]bool) error {
 	for _, p := range procs {
 		if key, ok := hookKey(p); ok {
 			h.see(p)
-			if id, _, _ := strings.Cut(key, "/"); !running[id] {
+			if id := rolloutOf(key); !running[id] {
 				h.end(id)
 			}
 		}
@@ -75,7 +81,7 @@ func (h *hooks) end(rollout string) {
 	h.mu.Lock()
 	var gone []keeper.Proc
 	for key, p := range h.procs {
-		if id, _, _ := strings.Cut(key, "/"); id == rollout {
+		if rolloutOf(key) == rollout {
 			gone = append(gone, p)
 			delete(h.procs, key)
 		}
@@ -114,8 +120,7 @@ func (h *hooks) State(key string) (rollout.HookState, bool) {
 	case !known:
 		return rollout.HookState{}, false
 	case p.Running && time.Since(p.Started) > hookLimit:
-		id, _, _ := strings.Cut(key, "/")
-		h.end(id)
+		h.end(rolloutOf(key))
 		return rollout.HookState{Done: true, Output: fmt.Sprintf("it took longer than %s and was ended", hookLimit)}, true
 	case p.Running:
 		return rollout.HookState{}, true
