@@ -39,6 +39,7 @@ type Config struct {
 	MaxConnections int           // from clients; 50000
 	MaxHeld        int           // requests waiting at once because nothing is ready; 2048
 	MaxBody        int64         // bytes of a request body; 0: no limit
+	Loops          int           // threads that serve plain HTTP/1.1 by epoll, on Linux; 0: half as many as processors; below 0: none, a goroutine serves each connection
 }
 
 func (c Config) withDefaults() Config {

@@ -18,6 +18,15 @@ import (
 // exchanges are used again, so that a request on a kept connection allocates nothing.
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
+// free makes the exchange ready for another client.
+func (x *exchange) free() {
+	putBuffer(x.in)
+	putBuffer(x.spare)
+	x.in, x.spare, x.client, x.watch = nil, nil, nil, nil
+	x.chosen, x.last, x.failedBy, x.tried = nil, nil, nil, [maxTries]*instance{}
+	exchanges.Put(x)
+}
+
 // conn is the HTTP/1.1 driver: one goroutine per client connection.
 type conn struct {
 	net.Conn
@@ -70,12 +79,9 @@ func (c *conn) serve() {
 			return
 		}
 		x := exchanges.Get().(*exchange)
-		keep := c.requests(x, buf, n)
-		putBuffer(x.in)
-		putBuffer(x.spare)
-		x.in, x.spare, x.client, x.watch = nil, nil, nil, nil
-		x.chosen, x.tried = nil, [maxTries]*instance{}
-		exchanges.Put(x)
+		x.in, x.n = buf, n
+		keep := c.requests(x, nil)
+		x.free()
 		if !keep {
 			return
 		}
@@ -103,22 +109,33 @@ func (c *conn) await() (*buffer, int, bool) {
 	return buf, n, err == nil
 }
 
-// requests serves the request at the start of buf, and those that follow it
-// at once. It reports whether the connection can be kept.
-func (c *conn) requests(x *exchange, buf *buffer, n int) bool {
+// requests serves the request at the start of x.in, and those that follow it
+// at once; begun finishes the first if it is under way already. It reports
+// whether the connection can be kept.
+func (c *conn) requests(x *exchange, begun func()) bool {
 	x.client, x.watch, x.listener, x.http2 = c, &c.watch, c.listener, false
-	x.in, x.n = buf, n
+	if x.out == nil {
+		x.out = getBuffer()
+	}
 	for {
-		if !c.readHead(x) {
-			return false
+		if begun != nil {
+			x.fw = c.forward(x)
+			begun()
+			begun = nil
+		} else {
+			if !c.readHead(x) {
+				return false
+			}
+			x.begin(c.edge, c.edge.now())
+			newID(&x.id)
+			x.fw = c.forward(x)
+			if bad := x.frame(x.in[x.req.Size:x.n]); bad != nil {
+				c.refuse(x, badRequest(bad))
+				return false
+			}
+			x.run(c.edge.ctx)
 		}
-		x.begin(c.edge, c.edge.now())
-		x.fw = h1.Forward{Peer: c.peer, Trusted: c.trusted, Proto: "http", Port: c.port, Host: c.local, RequestID: newID(&x.id)}
-		if bad := x.frame(x.in[x.req.Size:x.n]); bad != nil {
-			c.refuse(x, badRequest(bad))
-			return false
-		}
-		x.run(c.edge.ctx)
+		x.ended()
 		if x.close {
 			c.hangUp(x)
 			return false
@@ -129,16 +146,21 @@ func (c *conn) requests(x *exchange, buf *buffer, n int) bool {
 		x.n = copy(x.in[:], x.rest)
 		putBuffer(x.spare)
 		x.spare = nil
+		if x.out == nil {
+			x.out = getBuffer()
+		}
 	}
+}
+
+// forward is what instances are told about this client.
+func (c *conn) forward(x *exchange) h1.Forward {
+	return h1.Forward{Peer: c.peer, Trusted: c.trusted, Proto: "http", Port: c.port, Host: c.local, RequestID: x.id[:]}
 }
 
 // readHead parses the request head in x.in, reading on while it is not
 // complete. It answers what is refused.
 func (c *conn) readHead(x *exchange) bool {
 	e := c.edge
-	if x.out == nil {
-		x.out = getBuffer()
-	}
 	for {
 		done, bad := x.req.ParseRequest(x.in[:x.n])
 		switch {

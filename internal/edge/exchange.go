@@ -70,6 +70,8 @@ type exchange struct {
 	chosen            *share
 	tried             [maxTries]*instance
 	nTried            int
+	retries, resets   int
+	fresh             bool // the next try needs a connection of its own
 	retried           bool
 	last              *instance     // that was tried
 	failed            string        // kind of the first failure with an instance; see book
@@ -129,6 +131,7 @@ const (
 func (x *exchange) begin(e *Edge, now int64) {
 	x.edge, x.started, x.held = e, now, 0
 	x.chosen, x.nTried, x.retried, x.last = nil, 0, false, nil
+	x.retries, x.resets, x.fresh = 0, 0, false
 	x.failed, x.failedBy, x.booked, x.bookedBad = "", nil, false, false
 	x.status, x.sent, x.continued, x.cut = 0, false, false, false
 	x.close = x.req.Close || e.draining.Load()
@@ -160,11 +163,15 @@ func (x *exchange) frame(after []byte) *h1.Refusal {
 	return nil
 }
 
+// ended is called once when an exchange is over, by whichever driver had it
+// to the end.
+func (x *exchange) ended() {}
+
 // try gives the request to one instance.
-func (x *exchange) try(ctx context.Context, i *instance, fresh bool) outcome {
+func (x *exchange) try(ctx context.Context, i *instance) outcome {
 	e := x.edge
 	var u *upstream
-	if !fresh {
+	if !x.fresh {
 		u = i.pool.get(e.now())
 		if u != nil && !x.req.Safe && look(u.raw) != quiet {
 			u.Close() // it cannot be repeated, so it must not meet a dead connection
@@ -192,38 +199,72 @@ func (x *exchange) try(ctx context.Context, i *instance, fresh bool) outcome {
 		u.Close()
 		return aborted
 	}
-	reuse := false
-	defer func() {
-		if reuse {
-			i.pool.put(u, e.now())
-		} else {
-			u.Close()
-		}
-	}()
-
 	if !x.send(u) {
+		u.Close()
 		x.failure = resetBy(i)
 		return dropped
 	}
-	buf, n, o := x.readHead(u, i)
+	return x.receive(i, u, nil, 0)
+}
+
+// receive takes the answer from an instance that has the request. buf has the
+// first n bytes of it already, if there is one. It keeps u or closes it.
+func (x *exchange) receive(i *instance, u *upstream, buf *buffer, n int) outcome {
+	reuse := false
+	defer func() { x.leave(i, u, reuse) }()
+	buf, n, o := x.readHead(u, i, buf, n)
 	if o != answered {
 		return o
 	}
 	if x.resp.Status == 101 {
 		return x.switchOver(i, u, buf, n)
 	}
-	if o = x.relay(i, u, buf, n); o != answered {
-		return o
+	if o = x.relay(i, u, buf, n); o == answered {
+		reuse = x.reusable(u)
 	}
-	reuse = x.mode != untilClose && !x.resp.Close && !x.dirty && u.limit > 0
+	return o
+}
+
+// relayRest goes on with an answer whose head was sent: pending is to be
+// written before all else, done says that nothing else follows.
+func (x *exchange) relayRest(i *instance, u *upstream, buf *buffer, pending []byte, done bool) outcome {
+	o := answered
+	if x.deliver(pending) != nil {
+		o = aborted
+	} else if !done {
+		o = x.relayBody(i, u, &buf)
+	}
+	putBuffer(buf)
+	x.leave(i, u, o == answered && x.reusable(u))
+	return o
+}
+
+// leave keeps the connection to an instance for another exchange, or closes it.
+func (x *exchange) leave(i *instance, u *upstream, reuse bool) {
+	if reuse {
+		i.pool.put(u, x.edge.now())
+	} else {
+		u.Close()
+	}
+}
+
+// reusable reports whether u can serve another exchange after a whole answer.
+func (x *exchange) reusable(u *upstream) bool {
+	ok := x.keepable(u.limit)
 	if x.pump != nil {
 		// The answer was complete before the request was: the instance gets a
 		// moment to take the rest.
 		if x.resp.Close || !x.pump.wait(settleTimeout) || x.pump.discard.Load() || !x.pump.whole {
-			reuse = false
+			ok = false
 		}
 	}
-	return answered
+	return ok
+}
+
+// keepable is what the answer says of the connection it came on, which may
+// then stay idle for limit.
+func (x *exchange) keepable(limit time.Duration) bool {
+	return x.mode != untilClose && !x.resp.Close && !x.dirty && limit > 0
 }
 
 // send writes the request's head and what there is of its body, and starts
@@ -248,18 +289,20 @@ func (x *exchange) send(u *upstream) bool {
 	return true
 }
 
-// readHead reads answers until the final one, passing interim ones on. The
-// buffer that it returns holds the head and what followed it.
-func (x *exchange) readHead(u *upstream, i *instance) (buf *buffer, n int, o outcome) {
+// readHead reads answers until the final one, passing interim ones on; buf
+// has the first n bytes, if there is one. The buffer that it returns holds the
+// head and what followed it.
+func (x *exchange) readHead(u *upstream, i *instance, buf *buffer, n int) (_ *buffer, _ int, o outcome) {
 	e := x.edge
 	now := e.now()
 	x.watch.answerDue.Store(now + int64(e.cfg.AnswerTimeout))
 	if x.pump == nil {
 		x.watch.waiting.Store(now)
 	}
-	buf, n, o = x.readUpstream(u, i)
-	if o != answered {
-		return nil, 0, o
+	if buf == nil {
+		if buf, n, o = x.readUpstream(u, i); o != answered {
+			return nil, 0, o
+		}
 	}
 	x.stale = false
 	for interims := 0; ; {

@@ -138,10 +138,7 @@ func (c *conn) stream(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.over = true
 		s.mu.Unlock()
-		putBuffer(x.spare)
-		x.in, x.spare, x.client, x.watch, x.chosen = nil, nil, nil, nil, nil
-		x.tried = [maxTries]*instance{}
-		exchanges.Put(x)
+		x.free()
 	}()
 	done, bad := false, &h1.Refusal{Status: 400, Reason: "malformed request"}
 	if ok {
@@ -163,6 +160,7 @@ func (c *conn) stream(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	defer context.AfterFunc(ctx, s.gone)()
 	x.run(ctx)
+	x.ended()
 	if x.cut {
 		panic(http.ErrAbortHandler) // the library's way to reset one stream
 	}

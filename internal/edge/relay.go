@@ -14,30 +14,14 @@ import (
 // are in buf, which it puts back.
 func (x *exchange) relay(i *instance, u *upstream, buf *buffer, n int) outcome {
 	defer func() { putBuffer(buf) }()
-	x.frameAnswer(u)
-	x.close = x.close || x.edge.draining.Load()
-	a := h1.Answer{Unchunk: x.plain && x.mode == chunked, Chunk: !x.plain && x.mode == untilClose}
-	switch {
-	case x.plain && !x.http2 && (x.mode == chunked || x.mode == untilClose):
-		x.close = true // HTTP/1.0 knows no other end of such a body
-	case !x.bodyDone && (x.resp.Close || x.req.Expect && !x.continued):
-		x.close = true // the rest of the request may never come, or never be read
-	}
-	a.Close = x.close
-	a.KeepAlive = x.req.HTTP10 && !x.close
-
+	a := x.frameAnswer()
+	u.limit = x.idleLimit()
 	first, done, bad := x.reframe(buf[x.resp.Size:n])
 	if bad != nil {
 		x.failure = malformedBy(i, bad)
 		return broken
 	}
-	x.status = x.resp.Status
-	x.chosen.traffic.answered(x.status, time.Duration(x.edge.now()-x.started)-x.held)
-	if x.status >= 500 {
-		x.book(kind5xx, i)
-	} else {
-		x.book("", i)
-	}
+	x.headed(i)
 	x.watch.writeDue.Store(x.edge.now() + int64(x.edge.cfg.WriteTimeout))
 	err := x.client.head(x, a, first)
 	x.watch.writeDue.Store(0)
@@ -51,9 +35,20 @@ func (x *exchange) relay(i *instance, u *upstream, buf *buffer, n int) outcome {
 	return x.relayBody(i, u, &buf)
 }
 
-// frameAnswer decides how the body of the answer ends, and how long the
-// connection it came on may be kept.
-func (x *exchange) frameAnswer(u *upstream) {
+// headed counts the head of the final answer.
+func (x *exchange) headed(i *instance) {
+	x.status = x.resp.Status
+	x.chosen.traffic.answered(x.status, time.Duration(x.edge.now()-x.started)-x.held)
+	if x.status >= 500 {
+		x.book(kind5xx, i)
+	} else {
+		x.book("", i)
+	}
+}
+
+// frameAnswer decides how the body of the answer ends, and how the client is
+// told.
+func (x *exchange) frameAnswer() h1.Answer {
 	x.answer, x.left, x.dirty = h1.Chunk{}, 0, false
 	switch {
 	case x.resp.Bodiless(x.req.Head):
@@ -65,10 +60,40 @@ func (x *exchange) frameAnswer(u *upstream) {
 	default:
 		x.mode = untilClose
 	}
-	u.limit = x.edge.cfg.UpstreamIdle
-	if s := x.resp.IdleSeconds; s >= 0 {
-		u.limit = min(u.limit, time.Duration(s)*time.Second-time.Second)
+	x.close = x.close || x.edge.draining.Load()
+	a := h1.Answer{Unchunk: x.plain && x.mode == chunked, Chunk: !x.plain && x.mode == untilClose}
+	switch {
+	case x.plain && !x.http2 && (x.mode == chunked || x.mode == untilClose):
+		x.close = true // HTTP/1.0 knows no other end of such a body
+	case !x.bodyDone && (x.resp.Close || x.req.Expect && !x.continued):
+		x.close = true // the rest of the request may never come, or never be read
 	}
+	a.Close = x.close
+	a.KeepAlive = x.req.HTTP10 && !x.close
+	return a
+}
+
+// idleLimit is how long the connection of the answer may be kept idle.
+func (x *exchange) idleLimit() time.Duration {
+	limit := x.edge.cfg.UpstreamIdle
+	if s := x.resp.IdleSeconds; s >= 0 {
+		limit = min(limit, time.Duration(s)*time.Second-time.Second)
+	}
+	return limit
+}
+
+// deliver writes bytes of the body to the client.
+func (x *exchange) deliver(out []byte) error {
+	if len(out) == 0 {
+		return nil
+	}
+	x.watch.writeDue.Store(x.edge.now() + int64(x.edge.cfg.WriteTimeout))
+	err := x.client.write(out)
+	x.watch.writeDue.Store(0)
+	if err != nil {
+		x.watch.gone.Store(true)
+	}
+	return err
 }
 
 // reframe turns bytes of the answer into what the client is sent, in place.
@@ -130,7 +155,7 @@ func (x *exchange) relayBody(i *instance, u *upstream, buf **buffer) outcome {
 		b, n, err := u.reader.next()
 		x.watch.waiting.Store(0)
 		if err != nil {
-			if o, over := x.ended(i, u, err, events); over {
+			if o, over := x.brokeOff(i, u, err, events); over {
 				return o
 			}
 			continue
@@ -141,14 +166,8 @@ func (x *exchange) relayBody(i *instance, u *upstream, buf **buffer) outcome {
 			x.failure = malformedBy(i, bad)
 			return truncated
 		}
-		if len(out) > 0 {
-			x.watch.writeDue.Store(x.edge.now() + int64(x.edge.cfg.WriteTimeout))
-			err := x.client.write(out)
-			x.watch.writeDue.Store(0)
-			if err != nil {
-				x.watch.gone.Store(true)
-				return aborted
-			}
+		if x.deliver(out) != nil {
+			return aborted
 		}
 		if done {
 			return answered
@@ -156,8 +175,8 @@ func (x *exchange) relayBody(i *instance, u *upstream, buf **buffer) outcome {
 	}
 }
 
-// ended decides what an error while the body is read means. over: it is the end.
-func (x *exchange) ended(i *instance, u *upstream, err error, events *events) (o outcome, over bool) {
+// brokeOff decides what an error while the body is read means. over: it is the end.
+func (x *exchange) brokeOff(i *instance, u *upstream, err error, events *events) (o outcome, over bool) {
 	switch {
 	case x.watch.gone.Load():
 		return aborted, true

@@ -11,94 +11,139 @@ import (
 // run takes the request to an instance and the answer back. Afterwards
 // x.close says whether the client's connection can be used again.
 func (x *exchange) run(ctx context.Context) {
-	e := x.edge
-	st := e.state.Load()
+	st := x.edge.state.Load()
+	r, o := x.choose(st)
+	if o.status != 0 {
+		x.say(o)
+		return
+	}
+	x.toss(r)
+	x.carry(ctx, st, r)
+}
+
+// choose finds the route of the request. It counts nothing and may be called
+// again. A status in the second result: the edge answers this itself.
+func (x *exchange) choose(st *state) (*route, own) {
 	r := st.match(x.listener, x.req.Host(), x.req.Path()).previewed(&x.req)
 	if r == nil {
-		x.say(noRoute)
-		return
+		return nil, noRoute
 	}
-	if limit := e.cfg.MaxBody; limit > 0 && x.req.ContentLength > limit {
-		x.say(tooLarge)
-		return
+	if limit := x.edge.cfg.MaxBody; limit > 0 && x.req.ContentLength > limit {
+		return nil, tooLarge
 	}
+	return r, own{}
+}
+
+// toss gives the request to a release of its route, for good.
+func (x *exchange) toss(r *route) {
 	x.chosen = r.toss(rand.Float64())
 	x.chosen.traffic.requests.Add(1)
-	retries, resets := 0, 0
-	for fresh := false; ; {
-		if newer := e.state.Load(); newer != st {
+}
+
+// carry tries instances until the request is answered. The coin has fallen.
+func (x *exchange) carry(ctx context.Context, st *state, r *route) {
+	for {
+		if newer := x.edge.state.Load(); newer != st {
 			if r, st = x.follow(newer), newer; r == nil {
 				x.unanswered(noRoute)
 				return
 			}
 		}
-		i := r.pick(x.chosen, e.now(), x.tried[:x.nTried])
-		if i == nil || retries == maxTries {
+		var i *instance
+		if x.retries < maxTries {
+			i = x.take(r)
+		}
+		if i == nil {
 			if x.sent && !x.req.Safe || !x.hold(ctx, st, r) {
 				x.giveUp()
 				return
 			}
-			x.nTried, retries, fresh = 0, 0, false
+			x.nTried, x.retries, x.fresh = 0, 0, false
 			continue
+		}
+		if !x.conclude(i, x.try(ctx, i)) {
+			return
+		}
+	}
+}
+
+// take picks an instance and counts the request in flight with it. nil:
+// nobody is ready.
+func (x *exchange) take(r *route) *instance {
+	for {
+		i := r.pick(x.chosen, x.edge.now(), x.tried[:x.nTried])
+		if i == nil {
+			return nil
 		}
 		if !i.acquire() {
 			continue // it began to leave just now: the pick does not return it again
 		}
-		if retries > 0 || i.release != x.chosen.release {
+		if x.retries > 0 || i.release != x.chosen.release {
 			x.again()
 			if i.release != x.chosen.release {
 				x.fail(kindUnready, nil)
 			}
 		}
 		x.last = i
-		o := x.try(ctx, i, fresh)
-		x.watch.upstream.Store(nil)
-		x.watch.answerDue.Store(0)
-		x.watch.waiting.Store(0)
-		if i.done() == 0 && i.leaving.Load() {
-			e.news(i.app) // somebody waits for this
-		}
-		var bad *h1.Refusal
-		if x.pump != nil {
-			bad = x.pump.bad.Load()
-			x.settle(o)
-		}
-		switch o {
-		case answered:
-			return
-		case truncated:
-			x.chosen.traffic.failed.Add(1)
-			x.book(kindCut, i)
-			x.close, x.cut = true, true
-			return
-		case aborted:
-			x.abort()
-			return
-		case faulted:
-			x.fault(bad)
-			return
-		case broken:
-			x.giveUp()
-			return
-		}
-		if x.sent && !x.req.Safe {
-			x.giveUp()
-			return
-		}
-		// Nothing was sent, or it is safe to send it again.
-		retries++
-		if fresh = x.stale; fresh {
-			continue // a kept connection closed just as it was used: the instance gets a fresh one
-		}
-		if o == dropped {
-			if resets++; resets > 1 {
-				x.giveUp() // a request that brings instances down must not go round
-				return
-			}
-		}
-		x.fail(x.failure.code, i)
-		x.avoid(i)
+		return i
 	}
+}
+
+// let ends what take began.
+func (x *exchange) let(i *instance) {
+	if i.done() == 0 && i.leaving.Load() {
+		x.edge.news(i.app) // somebody waits for this
+	}
+}
+
+// conclude draws the consequences of a try with an instance that take
+// returned. It reports whether there is to be another one.
+func (x *exchange) conclude(i *instance, o outcome) (again bool) {
+	x.watch.upstream.Store(nil)
+	x.watch.answerDue.Store(0)
+	x.watch.waiting.Store(0)
+	x.let(i)
+	var bad *h1.Refusal
+	if x.pump != nil {
+		bad = x.pump.bad.Load()
+		x.settle(o)
+	}
+	switch o {
+	case answered:
+		return false
+	case truncated:
+		x.chosen.traffic.failed.Add(1)
+		x.book(kindCut, i)
+		x.close, x.cut = true, true
+		return false
+	case aborted:
+		x.abort()
+		return false
+	case faulted:
+		x.fault(bad)
+		return false
+	case broken:
+		x.giveUp()
+		return false
+	}
+	if x.sent && !x.req.Safe {
+		x.giveUp()
+		return false
+	}
+	// Nothing was sent, or it is safe to send it again.
+	x.retries++
+	if x.fresh = x.stale; x.fresh {
+		return true // a kept connection closed just as it was used: the instance gets a fresh one
+	}
+	if o == dropped {
+		if x.resets++; x.resets > 1 {
+			x.giveUp() // a request that brings instances down must not go round
+			return false
+		}
+	}
+	x.fail(x.failure.code, i)
+	x.avoid(i)
+	return true
 }
 
 // follow finds this request's place in a newer state.
