@@ -139,7 +139,7 @@ a request, and keeps the old version when the new one is broken.
 	root.AddCommand(c.secrets(), c.init(), c.imports())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return refuseRemote(cmd) }
 	root.AddCommand(c.processes()...)
-	root.AddCommand(c.top(), c.completion(), c.man(), c.docs())
+	root.AddCommand(c.top(), c.proxy(), c.completion(), c.man(), c.docs())
 	c.finish(root)
 	return root
 }

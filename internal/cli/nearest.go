@@ -41,7 +41,7 @@ var groups = []struct {
 	{"Look:", []string{"status", "top", "logs", "releases", "history", "show", "audit"}},
 	{"Steer a rollout:", []string{"pause", "resume", "promote", "abort"}},
 	{"Configure:", []string{"init", "import", "config", "secrets"}},
-	{"Gapless itself:", []string{"install", "uninstall", "upgrade", "backup", "restore", "keeper", "demo", "api", "token", "completion", "version"}},
+	{"Gapless itself:", []string{"install", "uninstall", "upgrade", "backup", "restore", "keeper", "proxy", "demo", "api", "token", "completion", "version"}},
 }
 
 // commands is the tree of commands as a list, parents first, else by name.

@@ -20,6 +20,14 @@ func (f *fault) withHint(format string, args ...any) *fault {
 	return f
 }
 
+// asError is f outside of a file.
+func (f *fault) asError() error {
+	if f == nil {
+		return nil
+	}
+	return gapless.Errorf(gapless.Invalid, "%s", f.message).WithHint("%s", f.hint)
+}
+
 // place is where a value was written. A flag has a file ("--listen") only.
 type place struct {
 	file      string

@@ -211,6 +211,33 @@ func parseHeader(s string) (name, value string, f *fault) {
 	return name, value, nil
 }
 
+// Listen normalises an edge address to ":port" or "host:port". Code: Invalid.
+func Listen(s string) (string, error) {
+	addr, f := parseListen(s)
+	return addr, f.asError()
+}
+
+// Host normalises a host name to lower case. Code: Invalid.
+func Host(s string) (string, error) {
+	name, f := parseHost(s)
+	return name, f.asError()
+}
+
+// Path checks a plain URL path. Code: Invalid.
+func Path(s string) error { return checkPath(s).asError() }
+
+// Share reads 5%, 0.05 or 1 for all. Code: Invalid.
+func Share(s string) (float64, error) {
+	v, f := parseShare(s)
+	return v, f.asError()
+}
+
+// Size reads bytes with a unit, a power of 1024: 300M, 1.5G. Code: Invalid.
+func Size(s string) (int64, error) {
+	n, f := parseSize(s)
+	return n, f.asError()
+}
+
 // parseListen normalises an edge address to ":port" or "host:port".
 func parseListen(s string) (string, *fault) {
 	const forms = "write :8080 for every address of this machine, or 127.0.0.1:8080"

@@ -42,6 +42,9 @@ type Config struct {
 	Loops          int           // threads that serve plain HTTP/1.1 by epoll, on Linux; 0: half as many as processors; below 0: none, a goroutine serves each connection
 }
 
+// InForce is c with the defaults of what it leaves open.
+func (c Config) InForce() Config { return c.withDefaults() }
+
 func (c Config) withDefaults() Config {
 	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 30*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 75*time.Second)

@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"context"
+	"net"
 
 	"gapless"
 )
@@ -15,3 +16,12 @@ func Run(context.Context, Config) error {
 
 // Inherits reports whether this process was a keeper before.
 func Inherits() bool { return false }
+
+// Listen opens a socket of this machine.
+func Listen(addr string) (*net.TCPListener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, gapless.Errorf(gapless.Unavailable, "cannot listen on %s: %w", addr, err)
+	}
+	return ln.(*net.TCPListener), nil
+}

@@ -51,9 +51,28 @@ func (l *listeners) open(addr string) error {
 	if _, ok := l.fds[addr]; ok {
 		return nil
 	}
+	ln, err := Listen(addr)
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	fd, err := dupListener(ln)
+	if err != nil {
+		return fmt.Errorf("hold the socket of %s: %w", addr, err)
+	}
+	if err := l.ledger.set(factListener+"/"+addr, struct{}{}, fd); err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("hold the socket of %s: %w", addr, err)
+	}
+	l.fds[addr] = fd
+	return nil
+}
+
+// Listen opens a socket of this machine as keeper does. Errors say what to do.
+func Listen(addr string) (*net.TCPListener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return gapless.Errorf(gapless.Invalid, "listen address %q is not understood: %w", addr, err).
+		return nil, gapless.Errorf(gapless.Invalid, "listen address %q is not understood: %w", addr, err).
 			WithHint("write :8080 or 127.0.0.1:8080")
 	}
 	// Without a host: IPv6 and IPv4. A literal address means just its family.
@@ -70,19 +89,9 @@ func (l *listeners) open(addr string) error {
 	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(context.Background(), network, addr)
 	if err != nil {
-		return explainListen(addr, port, err)
+		return nil, explainListen(addr, port, err)
 	}
-	defer ln.Close()
-	fd, err := dupListener(ln.(*net.TCPListener))
-	if err != nil {
-		return fmt.Errorf("hold the socket of %s: %w", addr, err)
-	}
-	if err := l.ledger.set(factListener+"/"+addr, struct{}{}, fd); err != nil {
-		unix.Close(fd)
-		return fmt.Errorf("hold the socket of %s: %w", addr, err)
-	}
-	l.fds[addr] = fd
-	return nil
+	return ln.(*net.TCPListener), nil
 }
 
 func dupListener(ln *net.TCPListener) (fd int, err error) {
