@@ -109,11 +109,11 @@ func (e *Edge) serve(ctx context.Context, t gapless.Table, kept map[string]keptL
 	close(old.changed)
 	for addr, l := range opened {
 		e.listeners[addr] = l
-		go e.accept(l)
+		e.open(l)
 	}
 	for addr, l := range e.listeners {
 		if !named[addr] {
-			l.Close()
+			l.shut()
 			delete(e.listeners, addr)
 		}
 	}
@@ -190,6 +190,7 @@ func (e *Edge) build(t gapless.Table) *state {
 			i := e.instances[k]
 			if i == nil {
 				i = newInstance(k)
+				e.prepareForLoops(i)
 				e.instances[k] = i
 			}
 			e.keepProbing(i, spec.Probe, g.Draining)

@@ -41,6 +41,8 @@ type conn struct {
 	peer     []byte
 	trusted  bool
 	vec      [2][]byte
+	home     *loop // that it goes back to when it is idle; nil: none
+	door     *door
 }
 
 func (e *Edge) newConn(nc net.Conn, listener string) *conn {
@@ -62,30 +64,37 @@ func (e *Edge) newConn(nc net.Conn, listener string) *conn {
 	return c
 }
 
-// serve answers requests until one side has had enough.
+// serve answers requests until one side has had enough, or the connection
+// goes back to its loop.
 func (c *conn) serve() {
-	defer func() {
-		c.edge.forget(c)
-		c.Close()
-		c.edge.connections.Add(-1)
-	}()
 	for {
 		buf, n, ok := c.await()
 		if !ok {
-			return
+			break
 		}
 		if n >= 3 && string(buf[:3]) == "PRI" {
 			c.preface(buf, n)
-			return
+			break
 		}
 		x := exchanges.Get().(*exchange)
 		x.in, x.n = buf, n
 		keep := c.requests(x, nil)
 		x.free()
 		if !keep {
+			break
+		}
+		if c.home != nil && c.giveBack() {
 			return
 		}
 	}
+	c.end()
+}
+
+// end closes the connection for good.
+func (c *conn) end() {
+	c.edge.forget(c)
+	c.Close()
+	c.edge.connections.Add(-1)
 }
 
 // await waits for the first bytes of a request.

@@ -36,6 +36,7 @@ type Edge struct {
 	drainEnd    time.Time     // deadline, set before draining
 
 	mu        sync.Mutex // applies, one at a time; and what follows
+	loops     []*loop    // none: goroutines serve everything
 	listeners map[string]*listener
 	instances map[target]*instance
 	counts    []*traffic // oldest first
@@ -57,8 +58,26 @@ type Edge struct {
 // listener accepts on one address of the table.
 type listener struct {
 	net.Listener
-	addr string
-	done chan struct{}
+	addr  string
+	done  chan struct{}
+	leave func() // lets the loops accept no more; nil: a goroutine accepts
+}
+
+// open accepts on l from now on.
+func (e *Edge) open(l *listener) {
+	if e.openDoors(l) {
+		close(l.done)
+		return
+	}
+	go e.accept(l)
+}
+
+// shut accepts no more.
+func (l *listener) shut() {
+	if l.leave != nil {
+		l.leave()
+	}
+	l.Close()
 }
 
 // Run serves until ctx ends (then it drains as Drain does) or until it has
@@ -74,6 +93,10 @@ func Run(ctx context.Context, cfg Config) error {
 	e.ctx, e.kill = context.WithCancel(context.Background())
 	defer e.kill()
 	e.state.Store(&state{changed: make(chan struct{})})
+	if err := e.startLoops(); err != nil {
+		return err
+	}
+	defer e.stopLoops()
 	if err := e.restore(ctx); err != nil {
 		return err
 	}
@@ -160,7 +183,7 @@ func (e *Edge) Drain() {
 		e.draining.Store(true)
 		e.graceEnd.Store(e.now() + int64(e.cfg.DrainGrace))
 		for addr, l := range e.listeners {
-			l.Close()
+			l.shut()
 			<-l.done
 			delete(e.listeners, addr)
 		}

@@ -32,6 +32,7 @@ type instance struct {
 	stopProbe func()
 
 	pool pool
+	loopSide
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
@@ -70,6 +71,9 @@ func (i *instance) leave(d time.Duration) {
 		return
 	}
 	i.pool.shut()
+	if i.recall != nil {
+		i.recall()
+	}
 	i.part(d)
 }
 

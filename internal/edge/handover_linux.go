@@ -1,0 +1,160 @@
+package edge
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// handover is an exchange on its way from a loop to a goroutine: where it is.
+type handover struct {
+	refuse own  // answer this, the request is not whole
+	linger bool // it is over, and the connection is to be ended gently
+
+	st *state
+	r  *route        // nil: there is no exchange yet, only bytes
+	i  *instance     // taken; nil: nobody is
+	u  *loopUpstream // the connection to i; nil: there is none yet
+
+	failed bool // the try with i is over
+	o      outcome
+
+	request  []byte  // of the request, not sent yet
+	buf      *buffer // has the first n bytes of the answer
+	n        int
+	relaying bool   // the head of the answer is on its way to the client,
+	answer   []byte // but for this,
+	whole    bool   // and then all is said
+}
+
+// handOver gives a client to a goroutine, with the exchange as it is.
+func (l *loop) handOver(c *loopClient, h handover) {
+	x := c.x
+	if h.u != nil {
+		if h.buf == nil && h.u.n > 0 {
+			h.buf, h.n = getBuffer(), h.u.n
+			copy(h.buf[:], h.u.part[:h.u.n])
+		}
+		l.release(h.u)
+		h.u.c, c.u = nil, nil
+		epollCtl(l.ep, unix.EPOLL_CTL_DEL, h.u.fd, nil)
+	}
+	l.forget(c)
+	if c.watched {
+		epollCtl(l.ep, unix.EPOLL_CTL_DEL, c.fd, nil)
+	}
+	c.x = nil
+	go l.edge.takeOver(l, c, x, h)
+}
+
+// takeOver serves a client that a loop gave away, and gives it back when it
+// can.
+func (e *Edge) takeOver(l *loop, from *loopClient, x *exchange, h handover) {
+	nc, err := connOf(from.fd)
+	var u *upstream
+	if err == nil && h.u != nil {
+		up, broke := connOf(h.u.fd)
+		if err = broke; err == nil {
+			u = &upstream{Conn: up, pooled: h.u.pooled, limit: h.u.limit}
+			u.reader.init(up)
+		} else {
+			nc.Close()
+		}
+	}
+	if err != nil { // out of descriptors
+		e.log.Warn("hand a connection over", "error", err)
+		if h.i != nil {
+			x.let(h.i)
+		}
+		if h.r != nil {
+			x.abort()
+		}
+		putBuffer(h.buf)
+		x.free()
+		e.connections.Add(-1)
+		return
+	}
+	c := e.newConn(nc, from.door.l.addr)
+	c.home, c.door = l, from.door
+	e.watchOver(c)
+	c.serveFrom(x, &h, u)
+}
+
+// serveFrom goes on with an exchange, then serves like any other connection.
+func (c *conn) serveFrom(x *exchange, h *handover, u *upstream) {
+	keep := false
+	switch {
+	case h.linger:
+		c.lingerOn()
+	case h.refuse.status != 0:
+		x.out = orBuffer(x.out)
+		c.refuse(x, h.refuse)
+	case h.r != nil:
+		keep = c.requests(x, func() { c.goOn(x, h, u) })
+	case x.n >= 3 && string(x.in[:3]) == "PRI":
+		c.preface(x.in, x.n)
+		x.in = nil
+	default:
+		keep = c.requests(x, nil)
+	}
+	x.free()
+	switch {
+	case !keep:
+		c.end()
+	case !c.giveBack():
+		c.serve()
+	}
+}
+
+func orBuffer(b *buffer) *buffer {
+	if b == nil {
+		b = getBuffer()
+	}
+	return b
+}
+
+// goOn takes the exchange from where the loop left it to its end.
+func (c *conn) goOn(x *exchange, h *handover, u *upstream) {
+	ctx := c.edge.ctx
+	var o outcome
+	switch {
+	case h.i == nil:
+		x.carry(ctx, h.st, h.r)
+		return
+	case h.failed:
+		o = h.o
+	case u == nil:
+		o = x.try(ctx, h.i)
+	default:
+		x.watch.upstream.Store(u)
+		o = dropped
+		if h.relaying {
+			o = x.relayRest(h.i, u, h.buf, h.answer, h.whole)
+		} else if _, err := u.Write(h.request); len(h.request) == 0 || err == nil {
+			o = x.receive(h.i, u, h.buf, h.n)
+		} else {
+			x.failure = resetBy(h.i)
+			u.Close()
+		}
+	}
+	if x.conclude(h.i, o) {
+		x.carry(ctx, h.st, h.r)
+	}
+}
+
+// giveBack returns an idle connection to the loop that it came from.
+func (c *conn) giveBack() bool {
+	e := c.edge
+	if c.reader.raw == nil || e.draining.Load() {
+		return false
+	}
+	fd := -1
+	var err error
+	if c.reader.raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }) != nil || err != nil {
+		return false
+	}
+	e.forget(c)
+	c.Close()
+	back := &loopClient{fd: fd, door: c.door, trusted: c.trusted}
+	back.size = uint8(copy(back.peer[:], c.peer))
+	c.home.give(back)
+	return true
+}
