@@ -26,6 +26,10 @@ type App struct {
 	Keep         Duration          `json:"keep,omitempty"`    // blue-green: how long the old set stays warm after promote
 	Flip         bool              `json:"flip,omitempty"`    // blue-green: all traffic at once, no judged step before it
 	Preview      *Preview          `json:"preview,omitempty"` // how people reach a candidate before it has traffic
+	Strip        bool              `json:"strip,omitempty"`   // instances get the URL without Path
+	Sticky       Duration          `json:"sticky,omitempty"`  // the coin of a rollout is tossed once per client for so long; 0: for each request
+	Match        []MatchRule       `json:"match,omitempty"`   // requests that go to the candidate whatever the coin
+	Skew         string            `json:"skew,omitempty"`    // SkewPin, or "": what a page loads may come from another release
 	Shared       []string          `json:"shared,omitempty"`  // directories that outlive releases, relative to the tree
 	User         string            `json:"user,omitempty"`    // run instances as this system user
 	Env          map[string]string `json:"env,omitempty"`     // set for every process
@@ -71,12 +75,18 @@ const (
 	OnUndecidedRollback = "rollback"
 )
 
-// Preview lets people reach the candidate by a host name or a header while
-// the coin does not send anybody there. At least one of Host and Header is set.
+// SkewPin keeps what a page loads at the release that the page came from.
+const SkewPin = "pin"
+
+// Preview lets people reach the candidate by a host name, a header or a
+// cookie while the coin does not send anybody there. At least one is set.
 type Preview struct {
 	Host   string `json:"host,omitempty"`
 	Header string `json:"header,omitempty"`
 	Value  string `json:"value,omitempty"` // of Header
+
+	Cookie  string `json:"cookie,omitempty"`  // name; an address with ?name=content sets it
+	Content string `json:"content,omitempty"` // of Cookie, exactly
 }
 
 // WebProcess is the name of the process that serves HTTP.

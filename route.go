@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Table is everything that an edge serves: all routes at once, applied
@@ -11,13 +12,15 @@ import (
 type Table struct {
 	Version uint64  `json:"version"`
 	Routes  []Route `json:"routes"`
+
+	SessionKeys SessionKeys `json:"session_keys,omitempty"` // secret
 }
 
 // Route says who gets which share of one app's traffic.
 type Route struct {
 	App     string   `json:"app"`
 	Listen  []string `json:"listen"`          // addresses as in App.Listen
-	Hosts   []string `json:"hosts,omitempty"` // lower case, no port; empty: every host
+	Hosts   []string `json:"hosts,omitempty"` // lower case, no port, or "*.example.com" for all names under example.com; empty: every host
 	Path    string   `json:"path"`            // prefix at a segment boundary; "/": all
 	Weights []Weight `json:"weights"`         // sum 1
 	Stable  string   `json:"stable"`          // release that retries and fallbacks go to
@@ -28,6 +31,10 @@ type Route struct {
 	Preview  *PreviewRoute `json:"preview,omitempty"`
 	Lease    Duration      `json:"lease,omitempty"`    // judged: not renewed for this long, the edge applies Fallback by itself
 	Fallback []Weight      `json:"fallback,omitempty"` // with Lease; sum 1
+
+	Strip    bool        `json:"strip,omitempty"`    // take Path off before an instance gets the request
+	Match    []MatchRule `json:"match,omitempty"`    // before Sessions and the coin; the first that holds
+	Sessions *Sessions   `json:"sessions,omitempty"` // nil: each request is on its own
 }
 
 // PreviewRoute sends requests of one host, or with one header, to a release
@@ -56,10 +63,24 @@ type Target struct {
 // 1 per route, unique app names, and no two apps with the same address, host and path.
 func (t Table) Validate() error {
 	apps := map[string]bool{}
-	for i, r := range t.Routes {
-		for _, o := range t.Routes[:i] {
-			if o.App != r.App && r.Collides(o) {
-				return Errorf(Invalid, "routes of %s and %s: both claim path %s of one address and host", o.App, r.App, r.Path)
+	claims := map[[3]string]string{} // as Collides, but for thousands of routes
+	for _, k := range t.SessionKeys {
+		if len(k) != SessionKeySize {
+			return Errorf(Invalid, "a session key has %d bytes, not %d", len(k), SessionKeySize)
+		}
+	}
+	for _, r := range t.Routes {
+		hosts := r.Hosts
+		if len(hosts) == 0 {
+			hosts = []string{""}
+		}
+		for _, addr := range r.Listen {
+			for _, host := range hosts {
+				claim := [3]string{addr, host, bare(r.Path)}
+				if other, taken := claims[claim]; taken && other != r.App {
+					return Errorf(Invalid, "routes of %s and %s: both claim path %s of one address and host", other, r.App, r.Path)
+				}
+				claims[claim] = r.App
 			}
 		}
 		if apps[r.App] {
@@ -99,6 +120,22 @@ func (r Route) Validate() error {
 			return Errorf(Invalid, "route of %s: fallback weights sum to %v, not 1", r.App, sum)
 		}
 	}
+	if err := r.Sessions.validate(r.App); err != nil {
+		return err
+	}
+	if len(r.Match) > MaxMatch {
+		return Errorf(Invalid, "route of %s: %d match rules, more than %d", r.App, len(r.Match), MaxMatch)
+	}
+	for _, m := range r.Match {
+		if err := m.validate(r.App); err != nil {
+			return err
+		}
+	}
+	for _, h := range r.Hosts {
+		if strings.Contains(strings.TrimPrefix(h, "*."), "*") || h == "*." {
+			return Errorf(Invalid, "route of %s: host %q is neither a name nor *.name", r.App, h)
+		}
+	}
 	seen := map[string]bool{}
 	for _, t := range r.Targets {
 		if seen[t.Instance] {
@@ -123,14 +160,19 @@ func (r Route) Share(release string) float64 {
 }
 
 // Collides reports whether two routes claim the same requests: one address,
-// one host (or both every host) and one path.
+// one host (or both every host) and one path. A name and a wildcard that has
+// it do not collide, and neither do a wildcard and a narrower one: the more
+// exact one is asked first.
 func (r Route) Collides(o Route) bool {
 	overlap := func(a, b []string) bool {
 		return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 	}
-	return r.Path == o.Path && overlap(r.Listen, o.Listen) &&
+	return bare(r.Path) == bare(o.Path) && overlap(r.Listen, o.Listen) &&
 		(len(r.Hosts) == 0 && len(o.Hosts) == 0 || overlap(r.Hosts, o.Hosts))
 }
+
+// bare is a path without the slash at its end, which means nothing.
+func bare(path string) string { return strings.TrimRight(path, "/") }
 
 // Percent writes a share for people: "25 %".
 func Percent(share float64) string {

@@ -23,21 +23,30 @@ type EdgeReport struct {
 // was acknowledged; then it is freed, and what comes after all gets another
 // number. So an edge never uses a number twice.
 //
-// A version of latency thresholds, and a mark of what is a session's first bad
-// answer, will be further parts of the key: fields more, which a reader that
-// does not know them adds up.
+// A version of latency thresholds will be a further part of the key: a field
+// more, which a reader that does not know it adds up.
 type Counter struct {
 	Number   uint64  `json:"n"` // of the edge process
 	App      string  `json:"app"`
 	Version  uint64  `json:"version"` // of the table that brought the app's route; 0: of several
 	Release  string  `json:"release"` // that the coin chose
 	Instance string  `json:"instance,omitempty"`
-	Weight   float64 `json:"weight"`         // the candidate's share when the coin was tossed, 0…1
-	Kind     string  `json:"kind,omitempty"` // "": a good answer; else 5xx, refused, reset, timeout, …
-	Requests uint64  `json:"requests"`       // finished or found bad
+	Weight   float64 `json:"weight"`            // the candidate's share when the coin was tossed, 0…1
+	Kind     string  `json:"kind,omitempty"`    // "": a good answer; else 5xx, refused, reset, timeout, …
+	Session  string  `json:"session,omitempty"` // SessionGood, SessionFirst or SessionAgain; "": the coin was of this request alone
+	Requests uint64  `json:"requests"`          // finished or found bad
 	Bad      uint64  `json:"bad"`
 	Late     uint64  `json:"late,omitempty"` // of Bad: their requests had been counted as good before
 }
+
+// What a counter's requests are to the sessions that they belong to, whose
+// coin was tossed once. Bad answers of one session depend on one another, so
+// that only the first one of each is independent evidence.
+const (
+	SessionGood  = "good"  // good answers
+	SessionFirst = "first" // the first bad answer of its session
+	SessionAgain = "again" // bad answers of sessions that had one before
+)
 
 // InstanceTraffic is what goes through one instance. An instance that left
 // the table is reported until its in-flight count is 0.

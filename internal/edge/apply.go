@@ -165,6 +165,9 @@ func check(t gapless.Table) error {
 			for _, w := range r.Weights {
 				known = known || w.Release == g.Release
 			}
+			for _, m := range r.Match {
+				known = known || m.Release == g.Release
+			}
 			if !known && !g.Draining {
 				return gapless.Errorf(gapless.Invalid, "route of %s: release %s of instance %s has no weight", r.App, g.Release, g.Instance)
 			}
@@ -201,6 +204,7 @@ func (e *Edge) build(t gapless.Table) *state {
 			return e.count(spec.App, release)
 		}
 		r := newRoute(spec, find, count)
+		r.sessions = newSessions(spec, r, t.SessionKeys)
 		if w, ok := candidateWeight(spec); ok {
 			for _, s := range r.shares {
 				s.arm = &arm{spec.App, s.release, e.versions[spec.App], w}
@@ -209,7 +213,7 @@ func (e *Edge) build(t gapless.Table) *state {
 		for _, addr := range spec.Listen {
 			h := st.listeners[addr]
 			if h == nil {
-				h = &hosts{named: map[string][]*route{}}
+				h = newHosts()
 				st.listeners[addr] = h
 			}
 			h.add(r, spec.Hosts)
@@ -217,9 +221,6 @@ func (e *Edge) build(t gapless.Table) *state {
 				h.add(r.preview, []string{p.Host})
 			}
 		}
-	}
-	for _, h := range st.listeners {
-		h.sort()
 	}
 	for k := 0; len(e.counts)-len(apps) > keepCounts && k < len(e.counts); {
 		if c := e.counts[k]; apps[[2]string{c.app, c.release}] {

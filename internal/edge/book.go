@@ -58,6 +58,9 @@ func (x *exchange) book(kind string, i *instance) {
 	if i != nil {
 		k.Instance = i.id
 	}
+	if x.session.counts {
+		k.Weight, k.Session = x.session.weight, x.part(kind)
+	}
 	x.edge.counters.Add(k, x.booked)
 	x.booked, x.bookedBad = true, kind != ""
 	if kind != "" {

@@ -24,8 +24,9 @@ type Counters struct {
 // CounterKey is what a counter counts by.
 type CounterKey struct {
 	App, Release, Instance, Kind string
+	Session                      string // see gapless.SessionGood
 	Version                      uint64
-	Weight                       float64
+	Weight                       float64 // when the coin was tossed
 }
 
 type cell struct {
@@ -100,7 +101,7 @@ func (c *Counters) Report() (seq uint64, list []gapless.Counter) {
 		}
 		list = append(list, gapless.Counter{
 			Number: x.number, App: k.App, Version: k.Version, Release: k.Release, Instance: k.Instance,
-			Weight: k.Weight, Kind: k.Kind, Requests: x.requests, Bad: x.bad, Late: x.late,
+			Weight: k.Weight, Kind: k.Kind, Session: k.Session, Requests: x.requests, Bad: x.bad, Late: x.late,
 		})
 	}
 	slices.SortFunc(list, func(a, b gapless.Counter) int { return cmp.Compare(a.Number, b.Number) })

@@ -47,6 +47,7 @@ type Edge struct {
 	saved  uint64     // version of the table that this edge stored or found stored
 
 	counters Counters
+	firsts   firsts
 	id       string // random, of this process
 	watchMu  sync.Mutex
 	watchers map[*watcher]struct{}

@@ -67,6 +67,9 @@ type exchange struct {
 	chunk    h1.Chunk
 	pump     *pump // sends the rest of the body while the answer is read
 
+	session           session // of the client; see assign
+	invited           *rule   // that the address asked for
+	added             []byte  // see lines
 	chosen            *share
 	tried             [maxTries]*instance
 	nTried            int
@@ -140,6 +143,7 @@ func (x *exchange) begin(e *Edge, now int64) {
 	x.plain = x.http2 || x.req.HTTP10
 	x.chunk, x.bodyLeft, x.bodyDone = h1.Chunk{}, 0, true
 	x.body, x.rest = nil, nil
+	x.session, x.invited = session{}, nil
 }
 
 // frame divides what came after the head into this request's body and the

@@ -256,9 +256,12 @@ func (s *stream2) interim(x *exchange) error {
 	return nil
 }
 
-func (s *stream2) head(x *exchange, _ h1.Answer, first []byte) error {
+func (s *stream2) head(x *exchange, a h1.Answer, first []byte) error {
 	h := s.w.Header()
 	for name, value := range x.resp.Fields {
+		h.Add(string(name), string(value))
+	}
+	for name, value := range a.Further {
 		h.Add(string(name), string(value))
 	}
 	if n := x.resp.ContentLength; n >= 0 && x.resp.Status != 204 {

@@ -70,6 +70,7 @@ func (x *exchange) frameAnswer() h1.Answer {
 	}
 	a.Close = x.close
 	a.KeepAlive = x.req.HTTP10 && !x.close
+	a.Lines = x.lines()
 	return a
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gapless"
-	"gapless/internal/edge/h1"
 )
 
 // state is one table as it is served: immutable, swapped as a whole.
@@ -18,12 +17,6 @@ type state struct {
 	changed   chan struct{} // closed when a newer state is served
 }
 
-// hosts finds a route by host and path. The cost does not depend on how many hosts there are.
-type hosts struct {
-	named map[string][]*route // longest path first
-	any   []*route
-}
-
 // route is one route of a state with its instances.
 type route struct {
 	app    string
@@ -32,8 +25,10 @@ type route struct {
 	shares []*share
 	stable *share // nil if the table names none
 
-	preview       *route // for requests that ask for the candidate; nil: there is none
-	header, value string // such a request carries this; "": known by its host alone
+	strip    string    // what is taken off the path; "": nothing
+	preview  *route    // for requests that ask for the candidate; nil: there is none
+	rules    []rule    // that send requests somewhere without a coin
+	sessions *sessions // nil: each request is on its own
 }
 
 // share is one release of a route.
@@ -44,6 +39,7 @@ type share struct {
 	traffic   *traffic
 	arm       *arm // nil: no evidence
 	instances []*instance
+	drains    bool // it has instances that take nothing new
 }
 
 func (s *state) names(t target) bool { return s.targets[t] }
@@ -55,13 +51,8 @@ func (s *state) match(listener string, host, path []byte) *route {
 	if h == nil {
 		return nil
 	}
-	if len(h.named) > 0 {
-		var b [256]byte
-		if r := longest(h.named[string(hostName(b[:0], host))], path); r != nil {
-			return r
-		}
-	}
-	return longest(h.any, path)
+	r, _ := h.find(host, path)
+	return r
 }
 
 // hostName appends host in lower case, without port and final dot.
@@ -79,34 +70,6 @@ func hostName(out, host []byte) []byte {
 		out = out[:n-1]
 	}
 	return out
-}
-
-func longest(routes []*route, path []byte) *route {
-	for _, r := range routes {
-		n := len(r.path)
-		if n == 0 || len(path) >= n && string(path[:n]) == r.path && (len(path) == n || path[n] == '/') {
-			return r
-		}
-	}
-	return nil
-}
-
-func (h *hosts) add(r *route, names []string) {
-	if len(names) == 0 {
-		h.any = append(h.any, r)
-	}
-	for _, n := range names {
-		n = string(hostName(nil, []byte(n)))
-		h.named[n] = append(h.named[n], r)
-	}
-}
-
-func (h *hosts) sort() {
-	byLength := func(a, b *route) int { return len(b.path) - len(a.path) }
-	slices.SortStableFunc(h.any, byLength)
-	for _, list := range h.named {
-		slices.SortStableFunc(list, byLength)
-	}
 }
 
 // newRoute makes the route of a table's entry; instances and counters are
@@ -131,32 +94,39 @@ func newRoute(spec gapless.Route, find func(gapless.Target) *instance, count fun
 	}
 	for _, t := range spec.Targets {
 		i := find(t)
-		if s := r.share(t.Release); s != nil && !t.Draining {
+		switch s := r.share(t.Release); {
+		case s == nil:
+		case t.Draining:
+			s.drains = true
+		default:
 			s.instances = append(s.instances, i)
 		}
 	}
-	if p := spec.Preview; p != nil {
-		s := &share{release: p.Release, weight: 1, upTo: 1, traffic: count(p.Release)}
+	if spec.Strip {
+		r.strip = r.path
+	}
+	alone := func(release string) *route { // all of it to one release, without a coin
+		s := &share{release: release, weight: 1, upTo: 1, traffic: count(release)}
 		for _, t := range spec.Targets {
-			if t.Release == p.Release && !t.Draining {
+			if t.Release == release && !t.Draining {
 				s.instances = append(s.instances, find(t))
 			}
 		}
-		r.preview = &route{app: r.app, path: r.path, hold: r.hold, shares: []*share{s}}
-		r.header, r.value = p.Header, p.Value
+		return &route{app: r.app, path: r.path, strip: r.strip, hold: r.hold, shares: []*share{s}}
 	}
-	return r
-}
-
-// previewed returns the route for requests that carry the preview's header.
-func (r *route) previewed(head *h1.Head) *route {
-	if r == nil || r.preview == nil || r.header == "" {
-		return r
-	}
-	for name, value := range head.Fields {
-		if strings.EqualFold(string(name), r.header) && string(value) == r.value {
-			return r.preview
+	if p := spec.Preview; p != nil {
+		r.preview = alone(p.Release)
+		if p.Header != "" {
+			r.rules = append(r.rules, rule{MatchRule: gapless.MatchRule{Header: p.Header, Value: p.Value}, to: r.preview})
 		}
+		if p.Cookie != "" {
+			r.rules = append(r.rules, rule{MatchRule: gapless.MatchRule{Cookie: p.Cookie, Content: p.Content}, to: r.preview, invite: p.Cookie + "=" + p.Content})
+		}
+	}
+	for _, m := range spec.Match {
+		to := alone(m.Release)
+		to.stable = r.stable // a release that is not there must not be missed
+		r.rules = append(r.rules, rule{MatchRule: m, to: to})
 	}
 	return r
 }

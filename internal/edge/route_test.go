@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,13 +32,10 @@ func testState(specs ...gapless.Route) *state {
 		}, func(release string) *traffic { return e.count(spec.App, release) })
 		for _, l := range spec.Listen {
 			if st.listeners[l] == nil {
-				st.listeners[l] = &hosts{named: map[string][]*route{}}
+				st.listeners[l] = newHosts()
 			}
 			st.listeners[l].add(r, spec.Hosts)
 		}
-	}
-	for _, h := range st.listeners {
-		h.sort()
 	}
 	return st
 }
@@ -48,12 +46,17 @@ func TestMatch(t *testing.T) {
 	}
 	other := on("other", "/")
 	other.Listen = []string{":81"}
-	st := testState(on("any", "/"), on("anyapi", "/api"), on("shop", "/", "shop.test"), on("cart", "/cart/", "shop.test", "www.shop.test"), on("v6", "/", "[::1]"), other)
+	st := testState(on("wide", "/", "*.wild.test"), on("deep", "/", "*.deep.wild.test"), on("wildapi", "/api/v1", "*.wild.test"), on("exact", "/x", "www.wild.test"),
+		on("any", "/"), on("anyapi", "/api"), on("shop", "/", "shop.test"), on("cart", "/cart/", "shop.test", "www.shop.test"), on("v6", "/", "[::1]"), other)
 	for _, c := range []struct{ listener, host, path, app string }{
 		{":80", "x", "/", "any"}, {":80", "x", "/api", "anyapi"}, {":80", "x", "/api/1", "anyapi"}, {":80", "x", "/apis", "any"},
 		{":80", "shop.test", "/", "shop"}, {":80", "SHOP.test:8080", "/", "shop"}, {":80", "shop.test.", "/", "shop"},
 		{":80", "shop.test", "/cart", "cart"}, {":80", "shop.test", "/cart/1", "cart"}, {":80", "shop.test", "/carts", "shop"},
 		{":80", "shop.test", "/api", "shop"}, {":80", "www.shop.test", "/cart", "cart"}, {":80", "www.shop.test", "/", "any"},
+		{":80", "a.wild.test:80", "/", "wide"}, {":80", "A.b.WILD.test.", "/api", "wide"}, {":80", "wild.test", "/", "any"}, {":80", ".wild.test", "/", "any"}, {":80", "xwild.test", "/", "any"},
+		{":80", "deep.wild.test", "/", "wide"}, {":80", "x.deep.wild.test", "/", "deep"}, {":80", "x.y.deep.wild.test", "/api/v1", "deep"}, {":80", "x.wild.test", "/api/v1/2", "wildapi"},
+		{":80", "www.wild.test", "/x/y", "exact"}, {":80", "www.wild.test", "/y", "wide"}, {":80", "www.wild.test", "/api/v1", "wildapi"},
+		{":80", strings.Repeat("a.", 200) + "wild.test", "/", "any"}, {":80", "x", "*", "any"}, {":80", "x", "", "any"}, {":80", "x", "//api", "any"}, {":80", "x", "/api//", "anyapi"},
 		{":80", "[::1]:80", "/", "v6"}, {":80", "", "/", "any"}, {":81", "shop.test", "/cart", "other"}, {":82", "x", "/", ""},
 	} {
 		got := ""
@@ -66,21 +69,57 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// many has n hosts, wildcards among them, and n paths of one host.
+func many(n int) *state {
+	var specs []gapless.Route
+	add := func(path, host string) {
+		specs = append(specs, gapless.Route{App: fmt.Sprint(len(specs)), Listen: []string{":80"}, Path: path, Hosts: []string{host}})
+	}
+	for i := range n {
+		add("/", fmt.Sprintf("h%d.test", i))
+		add("/", fmt.Sprintf("*.w%d.test", i))
+		add(fmt.Sprintf("/team%d/app", i), "paths.test")
+	}
+	return testState(specs...)
+}
+
+var matched = []struct{ host, path string }{
+	{"h7.test", "/x"}, {"a.b.w7.test", "/"}, {"paths.test", "/team7/app/1/2/3"}, {"paths.test", "/team/none"}, {"none.test", "/"},
+}
+
 func BenchmarkMatch(b *testing.B) {
-	for _, n := range []int{1, 10_000} {
-		var specs []gapless.Route
-		for i := range n {
-			specs = append(specs, gapless.Route{App: fmt.Sprint(i), Listen: []string{":80"}, Path: "/", Hosts: []string{fmt.Sprintf("h%d.test", i)}})
-		}
-		st := testState(specs...)
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if st.match(":80", []byte("h0.test"), []byte("/x")) == nil {
-					b.Fatal("no match")
+	for _, n := range []int{10, 10_000} {
+		st := many(n)
+		for _, m := range matched {
+			host, path := []byte(m.host), []byte(m.path)
+			b.Run(fmt.Sprint(n, " ", m.host, m.path), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					st.match(":80", host, path)
 				}
-			}
-		})
+			})
+		}
+	}
+}
+
+// What a match costs does not depend on how many hosts and paths there are:
+// as much is looked up among 10,000 as among 10.
+func TestMatchingCostsTheSameAmongMany(t *testing.T) {
+	few, lots := many(10).listeners[":80"], many(10_000).listeners[":80"]
+	for _, m := range append(matched, struct{ host, path string }{"paths.test", "/team7/app" + strings.Repeat("/x", 20_000)},
+		struct{ host, path string }{strings.Repeat("a.", 100) + "w7.test", "/"}) {
+		host, path := []byte(m.host), []byte(m.path)
+		a, x := few.find(host, path)
+		b, y := lots.find(host, path)
+		if (a == nil) != (b == nil) || a != nil && a.path != b.path {
+			t.Errorf("%.40v: %v among few, %v among many", m, a, b)
+		}
+		if x+2 < y || y > 8 { // a longer wildcard lets two more ends be looked up: w9999.test instead of w9.test
+			t.Errorf("%.40v: %d looks among few, %d among many", m, x, y)
+		}
+		if n := testing.AllocsPerRun(100, func() { lots.find(host, path) }); n > 0 {
+			t.Errorf("%.40v: %v allocations", m, n)
+		}
 	}
 }
 

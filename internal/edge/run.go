@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"gapless/internal/edge/h1"
@@ -24,7 +23,7 @@ func (x *exchange) run(ctx context.Context) {
 // choose finds the route of the request. It counts nothing and may be called
 // again. A status in the second result: the edge answers this itself.
 func (x *exchange) choose(st *state) (*route, own) {
-	r := st.match(x.listener, x.req.Host(), x.req.Path()).previewed(&x.req)
+	r := x.place(st)
 	if r == nil {
 		return nil, noRoute
 	}
@@ -36,7 +35,7 @@ func (x *exchange) choose(st *state) (*route, own) {
 
 // toss gives the request to a release of its route, for good.
 func (x *exchange) toss(r *route) {
-	x.chosen = r.toss(rand.Float64())
+	x.chosen = x.assign(r)
 	x.chosen.traffic.requests.Add(1)
 }
 
@@ -148,7 +147,7 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 
 // follow finds this request's place in a newer state.
 func (x *exchange) follow(st *state) *route {
-	r := st.match(x.listener, x.req.Host(), x.req.Path()).previewed(&x.req)
+	r := x.place(st)
 	if r == nil {
 		return nil
 	}

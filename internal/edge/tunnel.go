@@ -64,7 +64,7 @@ func (x *exchange) switchOver(i *instance, u *upstream, buf *buffer, n int) outc
 	defer i.upgraded.Add(-1)
 	defer close(t.ended)
 
-	if _, err := c.Write(x.resp.AppendResponse(x.out[:0], h1.Answer{})); err != nil {
+	if _, err := c.Write(x.resp.AppendResponse(x.out[:0], h1.Answer{Lines: x.lines()})); err != nil {
 		return aborted
 	}
 	if t.writeDown(buf[x.resp.Size:n]) != nil || t.writeUp(x.rest) != nil {

@@ -52,8 +52,8 @@ func Fold(app string, cursor Cursor, reports []gapless.EdgeReport) ([]gapless.Ta
 			// Late ones are told by what they leave: more bad answers than requests.
 			requests, bad := c.Requests-min(seen[0], c.Requests), c.Bad-min(seen[1], c.Bad)
 			next[key] = [2]uint64{max(seen[0], c.Requests), max(seen[1], c.Bad)}
-			if cursor == nil || requests == 0 && bad == 0 {
-				continue
+			if cursor == nil || requests == 0 && bad == 0 || c.Session == gapless.SessionAgain {
+				continue // what goes wrong again for a client says nothing new of a release
 			}
 			a := arm{c.Release, c.Weight}
 			t := sums[a]

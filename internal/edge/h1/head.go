@@ -42,22 +42,24 @@ var (
 type kind uint8
 
 const (
-	plain          kind = iota // forwarded as it is
-	hop                        // between two neighbours only: not forwarded
-	connection                 // as hop; its tokens are read
-	keepAlive                  // as hop; its timeout is read
-	host                       // one per request
-	length                     // Content-Length
-	coding                     // Transfer-Encoding
-	upgrade                    // forwarded only with Connection: upgrade
-	expect                     // 100-continue
-	forwardedFor               // appended to or replaced
-	forwardedHost              // believed from trusted peers, else replaced
-	forwardedPort              //
-	forwardedProto             //
-	peerClaim                  // Forwarded, X-Real-IP: dropped unless the peer is trusted
-	requestID                  //
-	contentType                //
+	plain           kind = iota // forwarded as it is
+	hop                         // between two neighbours only: not forwarded
+	connection                  // as hop; its tokens are read
+	keepAlive                   // as hop; its timeout is read
+	host                        // one per request
+	length                      // Content-Length
+	coding                      // Transfer-Encoding
+	upgrade                     // forwarded only with Connection: upgrade
+	expect                      // 100-continue
+	forwardedFor                // appended to or replaced
+	forwardedHost               // believed from trusted peers, else replaced
+	forwardedPort               //
+	forwardedProto              //
+	peerClaim                   // Forwarded, X-Real-IP: dropped unless the peer is trusted
+	forwardedPrefix             // believed from trusted peers, and added to where a prefix is taken off
+	requestID                   //
+	contentType                 //
+	cookie                      // forwarded as it is; read by Cookie
 )
 
 // span is a piece of the bytes that a head was parsed from.
@@ -308,6 +310,9 @@ func classify(name []byte) kind {
 		if equalFold(name, "expect") {
 			return expect
 		}
+		if equalFold(name, "cookie") {
+			return cookie
+		}
 	case 7:
 		if equalFold(name, "upgrade") {
 			return upgrade
@@ -361,6 +366,9 @@ func classify(name []byte) kind {
 	case 18:
 		if equalFold(name, "proxy-authenticate") {
 			return hop
+		}
+		if equalFold(name, "x-forwarded-prefix") {
+			return forwardedPrefix
 		}
 	case 19:
 		if equalFold(name, "proxy-authorization") {

@@ -148,6 +148,7 @@ type Forward struct {
 	Port      string // port that the client connected to
 	Host      string // Host of HTTP/1.0 requests that have none
 	RequestID []byte // for requests that have none
+	Strip     string // prefix of the path to take off, at a segment boundary, without a slash at its end; told in X-Forwarded-Prefix
 }
 
 // AppendRequest appends the head to send upstream: HTTP/1.1, origin form,
@@ -155,11 +156,7 @@ type Forward struct {
 func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 	out = append(out, h.of(h.method)...)
 	out = append(out, ' ')
-	if t := h.of(h.target); len(t) > 0 {
-		out = append(out, t...)
-	} else {
-		out = append(out, '/')
-	}
+	out = appendTarget(out, h.of(h.target), fw.Strip)
 	out = append(out, " HTTP/1.1\r\n"...)
 
 	var claims [forwardedProto + 1]bool // which X-Forwarded-* are kept
@@ -183,6 +180,8 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 			claims[f.kind] = claims[f.kind] || keep
 		case peerClaim:
 			keep = fw.Trusted
+		case forwardedPrefix:
+			keep = fw.Trusted && fw.Strip == ""
 		case requestID:
 			keep = !hasID && validID(h.of(f.value))
 			hasID = hasID || keep
@@ -228,6 +227,14 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 	if !claims[forwardedPort] {
 		out = appendField(out, "X-Forwarded-Port: ", fw.Port)
 	}
+	if fw.Strip != "" {
+		out = append(out, "X-Forwarded-Prefix: "...)
+		if fw.Trusted {
+			out = append(out, h.claimedPrefix()...)
+		}
+		out = append(out, fw.Strip...)
+		out = append(out, "\r\n"...)
+	}
 	if !hasID {
 		out = append(out, "X-Request-Id: "...)
 		out = append(out, fw.RequestID...)
@@ -237,6 +244,44 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 		out = append(out, "Connection: upgrade\r\n"...)
 	}
 	return append(out, "\r\n"...)
+}
+
+// appendTarget appends the request target without the prefix that is taken
+// off. What is left begins with one slash and no more: a second one would make
+// it the begin of a host name for who reads it as a URL.
+func appendTarget(out, target []byte, strip string) []byte {
+	if n := len(strip); n > 0 && len(target) >= n && string(target[:n]) == strip {
+		target = target[n:]
+		for len(target) > 0 && target[0] == '/' {
+			target = target[1:]
+		}
+		out = append(out, '/')
+		return append(out, target...)
+	}
+	if len(target) == 0 {
+		return append(out, '/')
+	}
+	return append(out, target...)
+}
+
+// claimedPrefix is the prefix that proxies before this one took off, as far as
+// one X-Forwarded-Prefix says it as a plain path; else nothing.
+func (h *Head) claimedPrefix() []byte {
+	var claim []byte
+	for i := range h.fields[:h.n] {
+		f := &h.fields[i]
+		if f.kind != forwardedPrefix {
+			continue
+		}
+		if claim != nil {
+			return nil
+		}
+		claim = h.of(f.value)
+	}
+	if len(claim) == 0 || claim[0] != '/' || bytes.IndexByte(claim, ',') >= 0 {
+		return nil
+	}
+	return bytes.TrimRight(claim, "/")
 }
 
 func appendField(out []byte, name, value string) []byte {

@@ -59,6 +59,19 @@ type Answer struct {
 	KeepAlive bool // say Connection: keep-alive (to HTTP/1.0 clients)
 	Unchunk   bool // leave Transfer-Encoding out: the body is sent without chunks
 	Chunk     bool // add Transfer-Encoding: chunked: the body is sent in chunks of our own
+
+	Lines []byte // further fields as whole lines, each with its CRLF
+}
+
+// Further calls yield for each of Lines until it returns false.
+func (a Answer) Further(yield func(name, value []byte) bool) {
+	for left := a.Lines; len(left) > 0; {
+		line, rest, _ := bytes.Cut(left, []byte("\r\n"))
+		name, value, _ := bytes.Cut(line, []byte(": "))
+		if left = rest; !yield(name, value) {
+			return
+		}
+	}
 }
 
 // AppendResponse appends the head to send to an HTTP/1.x client.
@@ -95,6 +108,7 @@ func (h *Head) AppendResponse(out []byte, a Answer) []byte {
 		end = int(f.end)
 	}
 	out = append(out, b[run:end]...)
+	out = append(out, a.Lines...)
 	if a.Chunk {
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)
 	}
