@@ -32,9 +32,10 @@ type Route struct {
 	Lease    Duration      `json:"lease,omitempty"`    // judged: not renewed for this long, the edge applies Fallback by itself
 	Fallback []Weight      `json:"fallback,omitempty"` // with Lease; sum 1
 
-	Strip    bool        `json:"strip,omitempty"`    // take Path off before an instance gets the request
-	Match    []MatchRule `json:"match,omitempty"`    // before Sessions and the coin; the first that holds
-	Sessions *Sessions   `json:"sessions,omitempty"` // nil: each request is on its own
+	Strip    bool         `json:"strip,omitempty"`    // take Path off before an instance gets the request
+	Match    []MatchRule  `json:"match,omitempty"`    // before Sessions and the coin; the first that holds
+	Sessions *Sessions    `json:"sessions,omitempty"` // nil: each request is on its own
+	Mirror   *MirrorRoute `json:"mirror,omitempty"`
 }
 
 // PreviewRoute sends requests of one host, or with one header, to a release
@@ -134,6 +135,14 @@ func (r Route) Validate() error {
 	for _, h := range r.Hosts {
 		if strings.Contains(strings.TrimPrefix(h, "*."), "*") || h == "*." {
 			return Errorf(Invalid, "route of %s: host %q is neither a name nor *.name", r.App, h)
+		}
+	}
+	if m := r.Mirror; m != nil {
+		if err := m.Validate(); err != nil {
+			return Errorf(Invalid, "route of %s: %w", r.App, err)
+		}
+		if m.Release == r.Stable {
+			return Errorf(Invalid, "route of %s: stable %s cannot be mirrored to itself", r.App, r.Stable)
 		}
 	}
 	seen := map[string]bool{}

@@ -16,6 +16,7 @@ type EdgeReport struct {
 	Releases    []ReleaseTraffic  `json:"releases"`
 	Counters    []Counter         `json:"counters,omitempty"`  // cumulative; of routes that share traffic between two releases
 	FellBack    []string          `json:"fell_back,omitempty"` // apps whose lease ran out, so that they are served by Route.Fallback
+	Mirrors     []MirrorTraffic   `json:"mirrors,omitempty"`   // of apps whose requests are copied now, or were a moment ago
 }
 
 // Counter is evidence about one app: what the coin gave to one release, and

@@ -161,7 +161,7 @@ func check(t gapless.Table) error {
 			return gapless.Errorf(gapless.Invalid, "route of %s: path %q does not begin with /", r.App, r.Path)
 		}
 		for _, g := range r.Targets {
-			known := g.Release == r.Stable || r.Preview != nil && g.Release == r.Preview.Release
+			known := g.Release == r.Stable || r.Preview != nil && g.Release == r.Preview.Release || r.Mirror != nil && g.Release == r.Mirror.Release
 			for _, w := range r.Weights {
 				known = known || w.Release == g.Release
 			}
@@ -205,6 +205,7 @@ func (e *Edge) build(t gapless.Table) *state {
 		}
 		r := newRoute(spec, find, count)
 		r.sessions = newSessions(spec, r, t.SessionKeys)
+		r.mirror = e.newMirroring(r, spec, find)
 		if w, ok := candidateWeight(spec); ok {
 			for _, s := range r.shares {
 				s.arm = &arm{spec.App, s.release, e.versions[spec.App], w}
@@ -222,6 +223,7 @@ func (e *Edge) build(t gapless.Table) *state {
 			}
 		}
 	}
+	e.endMirrors(t)
 	for k := 0; len(e.counts)-len(apps) > keepCounts && k < len(e.counts); {
 		if c := e.counts[k]; apps[[2]string{c.app, c.release}] {
 			k++

@@ -39,6 +39,9 @@ type Config struct {
 	MaxConnections int           // from clients; 50000
 	MaxHeld        int           // requests waiting at once because nothing is ready; 2048
 	MaxBody        int64         // bytes of a request body; 0: no limit
+	MirrorQueue    int           // copies of an app's requests at once, being made, waiting and sent; 256
+	MirrorBytes    int64         // that these hold; 8 MiB
+	MirrorSenders  int           // of these being sent; 16
 	Loops          int           // threads that serve plain HTTP/1.1 by epoll, on Linux; 0: half as many as processors; below 0: none, a goroutine serves each connection
 }
 
@@ -57,6 +60,9 @@ func (c Config) withDefaults() Config {
 	c.DrainGrace = cmp.Or(c.DrainGrace, 1500*time.Millisecond)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 50_000)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 2048)
+	c.MirrorQueue = cmp.Or(c.MirrorQueue, 256)
+	c.MirrorBytes = cmp.Or(c.MirrorBytes, 8<<20)
+	c.MirrorSenders = cmp.Or(c.MirrorSenders, 16)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

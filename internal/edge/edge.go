@@ -41,7 +41,8 @@ type Edge struct {
 	instances map[target]*instance
 	counts    []*traffic // oldest first
 	leases    map[string]*lease
-	versions  map[string]uint64 // per app: of the table that brought its present route
+	mirrors   map[string]*mirror // per app
+	versions  map[string]uint64  // per app: of the table that brought its present route
 
 	saving sync.Mutex // stores tables, one at a time; taken after mu
 	saved  uint64     // version of the table that this edge stored or found stored
@@ -261,6 +262,7 @@ func (e *Edge) report() gapless.EdgeReport {
 	}
 	r.Seq, r.Counters = e.counters.Report()
 	r.FellBack = e.fellBack()
+	r.Mirrors = e.mirrorReports()
 	return r
 }
 

@@ -65,7 +65,8 @@ type exchange struct {
 	bodyLeft int64 // of a Content-Length body, not in body
 	bodyDone bool  // body has the end of it
 	chunk    h1.Chunk
-	pump     *pump // sends the rest of the body while the answer is read
+	pump     *pump   // sends the rest of the body while the answer is read
+	shadow   *shadow // the copy of this exchange; nil: none is made
 
 	session           session // of the client; see assign
 	invited           *rule   // that the address asked for
@@ -169,7 +170,9 @@ func (x *exchange) frame(after []byte) *h1.Refusal {
 
 // ended is called once when an exchange is over, by whichever driver had it
 // to the end.
-func (x *exchange) ended() {}
+func (x *exchange) ended() {
+	x.endMirror()
+}
 
 // try gives the request to one instance.
 func (x *exchange) try(ctx context.Context, i *instance) outcome {

@@ -99,6 +99,9 @@ func (x *exchange) deliver(out []byte) error {
 
 // reframe turns bytes of the answer into what the client is sent, in place.
 func (x *exchange) reframe(data []byte) (out []byte, done bool, bad *h1.Refusal) {
+	if x.shadow != nil {
+		x.shadow.take(x, data)
+	}
 	switch x.mode {
 	case noBody:
 		x.dirty = len(data) > 0

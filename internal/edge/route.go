@@ -23,7 +23,8 @@ type route struct {
 	path   string // prefix without a slash at its end; "": all
 	hold   time.Duration
 	shares []*share
-	stable *share // nil if the table names none
+	stable *share     // nil if the table names none
+	mirror *mirroring // nil: no request is copied
 
 	strip    string    // what is taken off the path; "": nothing
 	preview  *route    // for requests that ask for the candidate; nil: there is none

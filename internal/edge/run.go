@@ -37,6 +37,7 @@ func (x *exchange) choose(st *state) (*route, own) {
 func (x *exchange) toss(r *route) {
 	x.chosen = x.assign(r)
 	x.chosen.traffic.requests.Add(1)
+	x.mirrorTo(r.mirror)
 }
 
 // carry tries instances until the request is answered. The coin has fallen.

@@ -347,6 +347,9 @@ func classify(name []byte) kind {
 			return forwardedFor
 		}
 	case 16:
+		if equalFold(name, "x-gapless-mirror") { // only the edge says that a request is a copy
+			return peerClaim
+		}
 		if equalFold(name, "x-forwarded-host") {
 			return forwardedHost
 		}
