@@ -280,7 +280,11 @@ func (l *loop) enter(d *door) {
 }
 
 func (l *loop) open(d *door) {
-	err := l.watchFor(d.fd, d.count, unix.EPOLLIN|unix.EPOLLEXCLUSIVE)
+	events := uint32(unix.EPOLLIN)
+	if len(l.edge.loops) > 1 {
+		events |= unix.EPOLLEXCLUSIVE // wakes one of them; alone it would only starve another generation
+	}
+	err := l.watchFor(d.fd, d.count, events)
 	if d.shut = err != nil; d.shut {
 		l.edge.log.Error("watch a listening socket", "listen", d.l.addr, "error", err)
 	}
