@@ -400,7 +400,9 @@ func (e *Edge) openDoors(l *listener) bool {
 		e.log.Warn("copy a listening socket", "listen", l.addr, "error", err)
 		return false
 	}
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // its connections inherit it
+	tcp.Close()                                                        // or Go's poller would be woken by every connection
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)      // its connections inherit it
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1) // a connection comes with its request, or after a second
 	d := &door{fd: fd, l: l, port: strconv.Itoa(tcp.Addr().(*net.TCPAddr).Port)}
 	for _, o := range e.loops {
 		o.post(func() { o.enter(d) })
