@@ -36,6 +36,12 @@ type Route struct {
 	Match    []MatchRule  `json:"match,omitempty"`    // before Sessions and the coin; the first that holds
 	Sessions *Sessions    `json:"sessions,omitempty"` // nil: each request is on its own
 	Mirror   *MirrorRoute `json:"mirror,omitempty"`
+
+	Limits      Limits         `json:"limits,omitzero"`
+	Timeouts    Timeouts       `json:"timeouts,omitzero"`
+	ErrorPages  map[int]string `json:"error_pages,omitempty"` // file per status, absolute; the edge reads it
+	Held        bool           `json:"held,omitempty"`        // a person paused the traffic: requests wait up to Hold
+	Maintenance *Maintenance   `json:"maintenance,omitempty"`
 }
 
 // PreviewRoute sends requests of one host, or with one header, to a release
@@ -144,6 +150,9 @@ func (r Route) Validate() error {
 		if m.Release == r.Stable {
 			return Errorf(Invalid, "route of %s: stable %s cannot be mirrored to itself", r.App, r.Stable)
 		}
+	}
+	if err := r.validateLimits(); err != nil {
+		return err
 	}
 	seen := map[string]bool{}
 	for _, t := range r.Targets {

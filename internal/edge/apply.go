@@ -79,6 +79,7 @@ func (e *Edge) serve(ctx context.Context, t gapless.Table, kept map[string]keptL
 	e.leases = leases
 	e.version(t, old.table)
 	st := e.build(t)
+	e.forgetPages(t)
 	for _, r := range t.Routes {
 		for _, g := range r.Targets {
 			if i := e.instances[targetOf(r.App, g)]; g.Draining {
@@ -184,6 +185,8 @@ func targetOf(app string, g gapless.Target) target {
 // there already. e.mu is held.
 func (e *Edge) build(t gapless.Table) *state {
 	st := &state{table: t, listeners: map[string]*hosts{}, targets: map[target]bool{}, changed: make(chan struct{})}
+	st.gates = e.openGates(t, e.state.Load().gates)
+	queues := e.queuesOf(t)
 	apps := map[[2]string]bool{}
 	for _, spec := range t.Routes {
 		spec = e.leased(spec)
@@ -203,7 +206,7 @@ func (e *Edge) build(t gapless.Table) *state {
 			apps[[2]string{spec.App, release}] = true
 			return e.count(spec.App, release)
 		}
-		r := newRoute(spec, find, count)
+		r := newRoute(spec, e.cfg.limitsOf(spec, queues[spec.App], e.pagesOf(spec)), find, count)
 		r.sessions = newSessions(spec, r, t.SessionKeys)
 		r.mirror = e.newMirroring(r, spec, find)
 		if w, ok := candidateWeight(spec); ok {

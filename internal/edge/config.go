@@ -42,6 +42,7 @@ type Config struct {
 	MirrorQueue    int           // copies of an app's requests at once, being made, waiting and sent; 256
 	MirrorBytes    int64         // that these hold; 8 MiB
 	MirrorSenders  int           // of these being sent; 16
+	Memory         int64         // bytes that requests may hold in buffers; a quarter of what the process may use, 64 MiB to 4 GiB
 	Loops          int           // threads that serve plain HTTP/1.1 by epoll, on Linux; 0: half as many as processors; below 0: none, a goroutine serves each connection
 }
 

@@ -39,6 +39,9 @@ type conn struct {
 	local    string // address that the client connected to
 	port     string
 	peer     []byte
+	addr     netip.Addr // zero: unknown
+	gate     *gate
+	pass     pass
 	trusted  bool
 	vec      [2][]byte
 	home     *loop // that it goes back to when it is idle; nil: none
@@ -46,13 +49,14 @@ type conn struct {
 }
 
 func (e *Edge) newConn(nc net.Conn, listener string) *conn {
-	c := &conn{Conn: nc, edge: e, listener: listener}
+	c := &conn{Conn: nc, edge: e, listener: listener, gate: e.gateOf(listener)}
 	c.tcp, _ = nc.(*net.TCPConn)
 	c.reader.init(nc)
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		ip, _ := netip.AddrFromSlice(a.IP)
 		ip = ip.Unmap()
 		c.trusted = ip.IsLoopback()
+		c.addr = ip.WithZone("")
 		c.peer = ip.AppendTo(nil)
 	} else {
 		c.peer = []byte("unknown")
@@ -94,18 +98,19 @@ func (c *conn) serve() {
 func (c *conn) end() {
 	c.edge.forget(c)
 	c.Close()
-	c.edge.connections.Add(-1)
+	c.edge.dismiss(c.pass)
 }
 
 // await waits for the first bytes of a request.
 func (c *conn) await() (*buffer, int, bool) {
 	e := c.edge
-	c.watch.readDue.Store(e.now() + int64(e.cfg.IdleTimeout))
+	c.watch.readDue.Store(e.now() + int64(c.gate.idleTime()))
 	c.idle.Store(true)
 	buf, n, err := c.reader.next()
 	for err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.SetReadDeadline(time.Time{})
-		over := e.graceOver() || e.now() >= c.watch.readDue.Load()
+		due, now := c.watch.readDue.Load(), e.now()
+		over := e.graceOver() || now >= due || c.gate.idleOver(due, now, e.crowded())
 		if over {
 			// A request may have come at this very moment: it is still served.
 			buf, n, err = c.reader.now()
@@ -122,7 +127,7 @@ func (c *conn) await() (*buffer, int, bool) {
 // at once; begun finishes the first if it is under way already. It reports
 // whether the connection can be kept.
 func (c *conn) requests(x *exchange, begun func()) bool {
-	x.client, x.watch, x.listener, x.http2 = c, &c.watch, c.listener, false
+	x.client, x.watch, x.listener, x.http2, x.addr = c, &c.watch, c.listener, false, c.addr
 	if x.out == nil {
 		x.out = getBuffer()
 	}
@@ -188,7 +193,7 @@ func (c *conn) readHead(x *exchange) bool {
 			return true
 		}
 		if c.watch.readDue.Load() == 0 {
-			c.watch.readDue.Store(e.now() + int64(e.cfg.HeaderTimeout))
+			c.watch.readDue.Store(e.now() + int64(c.gate.headTime()))
 		}
 		// Parsing starts anew each time, so it waits for the end of a line.
 		for from := x.n; bytes.IndexByte(x.in[from:x.n], '\n') < 0 && x.n < maxHead; {
@@ -288,6 +293,13 @@ func (c *conn) splice(u *upstream, n int64) (int64, error, bool) {
 }
 
 func (c *conn) tell(x *exchange, o own) error {
-	_, err := c.Write(appendOwn(x.out[:0], o, x.req.Head, x.close))
+	out := appendOwn(x.out[:0], o, x.req.Head || o.page != nil, x.close)
+	if o.page == nil || x.req.Head {
+		_, err := c.Write(out)
+		return err
+	}
+	c.vec = [2][]byte{out, o.page.body}
+	v := net.Buffers(c.vec[:])
+	_, err := v.WriteTo(c.Conn)
 	return err
 }

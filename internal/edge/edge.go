@@ -29,6 +29,13 @@ type Edge struct {
 	state       atomic.Pointer[state]
 	holding     atomic.Int64
 	connections atomic.Int64
+	refusing    atomic.Int64 // connections that are told why
+	most        int          // connections that fit below the limit of descriptors
+	anyGate     *gate
+	noLimits    *limits
+	room        room
+	meter       meter
+	shed        shed
 	draining    atomic.Bool
 	drainOnce   sync.Once
 	drained     chan struct{} // closed when Drain was asked for
@@ -42,6 +49,8 @@ type Edge struct {
 	counts    []*traffic // oldest first
 	leases    map[string]*lease
 	mirrors   map[string]*mirror // per app
+	queues    map[string]*queue  // by app
+	pages     map[string]*page   // by file
 	versions  map[string]uint64  // per app: of the table that brought its present route
 
 	saving sync.Mutex // stores tables, one at a time; taken after mu
@@ -89,12 +98,14 @@ func Run(ctx context.Context, cfg Config) error {
 	e := &Edge{
 		cfg: cfg.withDefaults(), start: time.Now(), drained: make(chan struct{}),
 		listeners: map[string]*listener{}, instances: map[target]*instance{}, ticking: map[ticked]struct{}{},
+		queues: map[string]*queue{}, pages: map[string]*page{},
 		id: newStart(), watchers: map[*watcher]struct{}{},
 	}
 	e.log = e.cfg.Log.With("edge", cfg.Generation)
 	e.ctx, e.kill = context.WithCancel(context.Background())
 	defer e.kill()
 	e.state.Store(&state{changed: make(chan struct{})})
+	e.setBounds()
 	if err := e.startLoops(); err != nil {
 		return err
 	}
@@ -160,16 +171,13 @@ func (e *Edge) accept(l *listener) {
 			continue
 		}
 		pause = 0
-		c := e.newConn(nc, l.addr)
-		if e.connections.Add(1) > int64(e.cfg.MaxConnections) {
-			go func() {
-				nc.Write(appendOwn(nil, tooMany, false, true))
-				c.lingerOn()
-				nc.Close()
-				e.connections.Add(-1)
-			}()
+		pass, o := e.admit(e.gateOf(l.addr), peerOf(nc))
+		if o.status != 0 {
+			e.turnAway(nc, pass, o)
 			continue
 		}
+		c := e.newConn(nc, l.addr)
+		c.gate, c.pass = pass.gate, pass
 		e.watchOver(c)
 		go c.serve()
 	}

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,9 @@ type exchange struct {
 	edge     *Edge
 	client   client
 	watch    *watch
+	lim      *limits    // of the route, or the defaults
+	addr     netip.Addr // of the peer; zero: it is in fw
+	claim    int64      // of the edge's room
 	listener string
 	http2    bool // the client is an HTTP/2 stream
 	plain    bool // the client wants bodies without chunks
@@ -129,11 +133,13 @@ const (
 	truncated                // it failed after that: the client must see that there is no end
 	aborted                  // the client went away
 	faulted                  // the client's request is at fault: nobody else is
+	shedding                 // this machine has not enough of something: nobody else is at fault
 	upgraded                 // both went over to another protocol, and have ended
 )
 
 func (x *exchange) begin(e *Edge, now int64) {
 	x.edge, x.started, x.held = e, now, 0
+	x.lim, x.claim = e.noLimits, 0
 	x.chosen, x.nTried, x.retried, x.last = nil, 0, false, nil
 	x.retries, x.resets, x.fresh = 0, 0, false
 	x.failed, x.failedBy, x.booked, x.bookedBad = "", nil, false, false
@@ -172,6 +178,7 @@ func (x *exchange) frame(after []byte) *h1.Refusal {
 // to the end.
 func (x *exchange) ended() {
 	x.endMirror()
+	x.release(0)
 }
 
 // try gives the request to one instance.
@@ -190,6 +197,9 @@ func (x *exchange) try(ctx context.Context, i *instance) outcome {
 		if u, err = dial(ctx, i.network, i.dial, e.cfg.ConnectTimeout); err != nil {
 			if ctx.Err() != nil {
 				return aborted
+			}
+			if exhausted(err) {
+				return shedding
 			}
 			i.refused.Store(e.now())
 			i.dialed(e.now(), err)
@@ -300,9 +310,8 @@ func (x *exchange) send(u *upstream) bool {
 // has the first n bytes, if there is one. The buffer that it returns holds the
 // head and what followed it.
 func (x *exchange) readHead(u *upstream, i *instance, buf *buffer, n int) (_ *buffer, _ int, o outcome) {
-	e := x.edge
-	now := e.now()
-	x.watch.answerDue.Store(now + int64(e.cfg.AnswerTimeout))
+	now := x.edge.now()
+	x.watch.answerDue.Store(x.answerBy())
 	if x.pump == nil {
 		x.watch.waiting.Store(now)
 	}
@@ -383,8 +392,8 @@ func (x *exchange) readUpstream(u *upstream, i *instance) (*buffer, int, outcome
 			return nil, 0, faulted
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if due := x.watch.answerDue.Load(); due != 0 && x.edge.now() >= due {
-				if x.watch.readDue.Load() != 0 { // it cannot answer yet: the client has not sent all
-					x.watch.answerDue.Store(x.edge.now() + int64(x.edge.cfg.AnswerTimeout))
+				if x.watch.readDue.Load() != 0 && !x.late() { // it cannot answer yet: the client has not sent all
+					x.watch.answerDue.Store(x.answerBy())
 					u.SetReadDeadline(time.Time{})
 					continue
 				}

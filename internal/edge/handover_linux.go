@@ -17,6 +17,8 @@ type handover struct {
 	failed bool // the try with i is over
 	o      outcome
 
+	told []byte // the rest of an answer of the edge itself
+
 	request  []byte  // of the request, not sent yet
 	buf      *buffer // has the first n bytes of the answer
 	n        int
@@ -68,11 +70,13 @@ func (e *Edge) takeOver(l *loop, from *loopClient, x *exchange, h handover) {
 			x.abort()
 		}
 		putBuffer(h.buf)
+		x.ended()
 		x.free()
-		e.connections.Add(-1)
+		e.dismiss(from.pass)
 		return
 	}
 	c := e.newConn(nc, from.door.l.addr)
+	c.gate, c.pass = from.pass.gate, from.pass
 	c.home, c.door = l, from.door
 	e.watchOver(c)
 	c.serveFrom(x, &h, u)
@@ -87,6 +91,8 @@ func (c *conn) serveFrom(x *exchange, h *handover, u *upstream) {
 	case h.refuse.status != 0:
 		x.out = orBuffer(x.out)
 		c.refuse(x, h.refuse)
+	case h.told != nil:
+		keep = c.requests(x, func() { x.tellOn(h.told) })
 	case h.r != nil:
 		keep = c.requests(x, func() { c.goOn(x, h, u) })
 	case x.n >= 3 && string(x.in[:3]) == "PRI":
@@ -102,6 +108,34 @@ func (c *conn) serveFrom(x *exchange, h *handover, u *upstream) {
 	case !c.giveBack():
 		c.serve()
 	}
+}
+
+// say answers on the edge's own account; see exchange.say. What the client
+// does not take at once a goroutine writes.
+func (l *loop) say(c *loopClient, o own) {
+	x := c.x
+	x.status = o.status
+	w := appendOwn(l.out[:0], x.lim.dress(o), x.req.Head, x.close)
+	n, errno := transmit(c.fd, w)
+	switch {
+	case errno != 0 && errno != unix.EAGAIN:
+		x.ended()
+		l.close(c)
+	case n < len(w):
+		l.handOver(c, handover{told: append([]byte(nil), w[n:]...)})
+	default:
+		x.ended()
+		l.over(c)
+	}
+}
+
+// tellOn goes on with an answer that a loop began.
+func (x *exchange) tellOn(rest []byte) {
+	x.watch.writeDue.Store(x.writeBy())
+	if x.client.write(rest) != nil {
+		x.close = true
+	}
+	x.watch.writeDue.Store(0)
 }
 
 func orBuffer(b *buffer) *buffer {
@@ -153,7 +187,7 @@ func (c *conn) giveBack() bool {
 	}
 	e.forget(c)
 	c.Close()
-	back := &loopClient{fd: fd, door: c.door, trusted: c.trusted}
+	back := &loopClient{fd: fd, door: c.door, trusted: c.trusted, addr: c.addr, pass: c.pass}
 	back.size = uint8(copy(back.peer[:], c.peer))
 	c.home.give(back)
 	return true

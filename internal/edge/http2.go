@@ -24,7 +24,7 @@ func (c *conn) preface(buf *buffer, n int) {
 	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	for len(first) < len(preface) && strings.HasPrefix(preface, string(first)) {
 		var more [len(preface)]byte
-		c.SetReadDeadline(time.Now().Add(e.cfg.HeaderTimeout))
+		c.SetReadDeadline(time.Now().Add(c.gate.headTime()))
 		n, err := c.Read(more[:])
 		if err != nil {
 			return
@@ -47,8 +47,8 @@ func (c *conn) preface(buf *buffer, n int) {
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(c.stream),
 		Protocols:         &protocols,
-		IdleTimeout:       e.cfg.IdleTimeout,
-		ReadHeaderTimeout: e.cfg.HeaderTimeout,
+		IdleTimeout:       c.gate.idleTime(),
+		ReadHeaderTimeout: c.gate.headTime(),
 		MaxHeaderBytes:    maxHead,
 		BaseContext:       func(net.Listener) context.Context { return e.ctx },
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
@@ -127,7 +127,7 @@ func (c *conn) stream(w http.ResponseWriter, r *http.Request) {
 	e := c.edge
 	x := exchanges.Get().(*exchange)
 	s := &stream2{w: w, r: r, rc: http.NewResponseController(w)}
-	x.client, x.watch, x.listener, x.http2 = s, &s.watch, c.listener, true
+	x.client, x.watch, x.listener, x.http2, x.addr = s, &s.watch, c.listener, true, c.addr
 	if x.out == nil {
 		x.out = getBuffer()
 	}
@@ -293,16 +293,20 @@ func (s *stream2) splice(*upstream, int64) (int64, error, bool) { return 0, nil,
 
 func (s *stream2) tell(x *exchange, o own) error {
 	h := s.w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Content-Type", o.contentType())
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Gapless-Error", o.code)
-	h.Set("Content-Length", strconv.Itoa(len(o.text)+1))
-	if o.retry {
-		h.Set("Retry-After", "1")
+	h.Set("Content-Length", strconv.Itoa(o.size()))
+	if after := o.retryAfter(); after != "" {
+		h.Set("Retry-After", after)
 	}
 	s.w.WriteHeader(o.status)
 	if x.req.Head {
 		return nil
+	}
+	if o.page != nil {
+		_, err := s.w.Write(o.page.body)
+		return err
 	}
 	_, err := io.WriteString(s.w, o.text+"\n")
 	return err

@@ -32,6 +32,8 @@ type loopClient struct {
 	trusted  bool
 	size     uint8
 	peer     [45]byte // its address, size bytes of it
+	addr     netip.Addr
+	pass     pass
 	door     *door
 	due      int64 // edge clock when its phase has lasted too long
 	since    int64 // edge clock when the instance moved last
@@ -54,7 +56,7 @@ func (c *loopClient) from(name *unix.RawSockaddrInet6) {
 		f := name.Flowinfo
 		ip = netip.AddrFrom4([4]byte{byte(f), byte(f >> 8), byte(f >> 16), byte(f >> 24)})
 	}
-	c.trusted = ip.IsLoopback()
+	c.addr, c.trusted = ip, ip.IsLoopback()
 	c.size = uint8(len(ip.AppendTo(c.peer[:0])))
 }
 
@@ -72,7 +74,7 @@ func (l *loop) begin(c *loopClient) {
 
 func (l *loop) idle(c *loopClient) {
 	c.phase = idling
-	c.due = l.now + int64(l.edge.cfg.IdleTimeout)
+	c.due = l.now + int64(c.pass.gate.idleTime())
 }
 
 func (l *loop) clientEvent(c *loopClient, events uint32) {
@@ -119,7 +121,7 @@ func (l *loop) readClient(c *loopClient) {
 		x.n = from + n
 		if c.phase == idling {
 			c.phase = reading
-			c.due = l.now + int64(l.edge.cfg.HeaderTimeout)
+			c.due = l.now + int64(c.pass.gate.headTime())
 		}
 		if !l.advance(c, from) {
 			return
@@ -160,7 +162,7 @@ func (l *loop) advance(c *loopClient, from int) (more bool) {
 			return false
 		}
 	}
-	x.client, x.watch, x.listener, x.http2 = nil, &l.watch, c.door.l.addr, false
+	x.client, x.watch, x.listener, x.http2, x.addr = nil, &l.watch, c.door.l.addr, false, c.addr
 	x.begin(e, e.now())
 	if x.frame(x.in[x.req.Size:x.n]) != nil {
 		l.handOver(c, handover{})
@@ -187,8 +189,11 @@ func (l *loop) advance(c *loopClient, from int) (more bool) {
 	x.fw = h1.Forward{Peer: c.peer[:c.size], Trusted: c.trusted, Proto: "http", Port: c.door.port, RequestID: x.id[:]}
 	st := e.state.Load()
 	r, o := x.choose(st)
+	if o.status == 0 {
+		o = x.admit()
+	}
 	if o.status != 0 {
-		l.handOver(c, handover{})
+		l.say(c, o)
 		return false
 	}
 	x.toss(r)
@@ -213,12 +218,18 @@ func (l *loop) end(c *loopClient, o outcome) {
 	x.conclude(c.i, o)
 	c.i, c.r, c.st = nil, nil, nil
 	x.ended()
-	switch {
-	case o == aborted:
+	if o == aborted {
 		l.close(c)
-	case x.close:
+		return
+	}
+	l.over(c)
+}
+
+// over goes on after an exchange that has ended.
+func (l *loop) over(c *loopClient) {
+	if c.x.close {
 		l.hangUp(c)
-	default:
+	} else {
 		l.next(c)
 	}
 }
@@ -229,7 +240,7 @@ func (l *loop) next(c *loopClient) {
 	if n := len(x.rest); n > 0 {
 		x.n = copy(x.in[:], x.rest)
 		c.phase = reading
-		c.due = l.now + int64(l.edge.cfg.HeaderTimeout)
+		c.due = l.now + int64(c.pass.gate.headTime())
 		if l.advance(c, 0) {
 			l.readClient(c)
 		}
@@ -275,7 +286,7 @@ func (l *loop) close(c *loopClient) {
 		l.free(c)
 	}
 	closeFD(c.fd)
-	l.edge.connections.Add(-1)
+	l.edge.dismiss(c.pass)
 }
 
 // checkClient does what is overdue; grace: idle connections must go.
@@ -283,7 +294,7 @@ func (l *loop) checkClient(c *loopClient, grace bool) {
 	late := l.now >= c.due
 	switch c.phase {
 	case idling:
-		if late || grace {
+		if late || grace || c.pass.gate.idleOver(c.due, l.now, l.edge.crowded()) {
 			// A request may have come at this very moment: it is still served.
 			c.readable = true
 			if l.readClient(c); l.socks[c.fd].c == c && c.phase == idling {
@@ -305,6 +316,10 @@ func (l *loop) checkClient(c *loopClient, grace bool) {
 		}
 		if late && c.phase == waiting {
 			l.timeOut(c)
+		}
+		if c.phase == relaying && c.x.lim.total > 0 && c.x.late() {
+			c.x.failure = timeoutOf(c.i)
+			l.end(c, truncated)
 		}
 	}
 }

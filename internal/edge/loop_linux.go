@@ -323,10 +323,12 @@ func (l *loop) accept(d *door) {
 		}
 		c := &loopClient{fd: int(r), door: d}
 		c.from(&l.name)
-		if e.connections.Add(1) > int64(e.cfg.MaxConnections) {
-			go e.turnAway(c.fd, d.l.addr)
+		pass, o := e.admit(e.gateOf(d.l.addr), c.addr)
+		if o.status != 0 {
+			e.turnAwayFD(c.fd, pass, o)
 			continue
 		}
+		c.pass = pass
 		if o := l.idler(); o != l {
 			o.give(c)
 			continue
@@ -359,20 +361,26 @@ func (l *loop) give(c *loopClient) {
 func (l *loop) lose(c *loopClient) {
 	closeFD(c.fd)
 	l.clients.Add(-1)
-	l.edge.connections.Add(-1)
+	l.edge.dismiss(c.pass)
 }
 
-// turnAway answers a connection that is one too many.
-func (e *Edge) turnAway(fd int, listener string) {
-	defer e.connections.Add(-1)
-	nc, err := connOf(fd)
-	if err != nil {
+// turnAwayFD is turnAway for a descriptor.
+func (e *Edge) turnAwayFD(fd int, p pass, o own) {
+	if e.mayRefuse() {
+		go func() {
+			nc, err := connOf(fd)
+			if err != nil {
+				e.refusing.Add(-1)
+				e.dismiss(p)
+				return
+			}
+			e.refuse(nc, p, o)
+		}()
 		return
 	}
-	c := e.newConn(nc, listener)
-	nc.Write(appendOwn(nil, tooMany, false, true))
-	c.lingerOn()
-	nc.Close()
+	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	closeFD(fd)
+	e.dismiss(p)
 }
 
 // connOf makes a connection of Go's of a socket, which it takes over.

@@ -170,6 +170,10 @@ func (l *loop) dial(i *instance) (*loopUpstream, error) {
 // unreached ends a try that has found no connection to the instance.
 func (l *loop) unreached(c *loopClient, err error) {
 	i := c.i
+	if exhausted(err) {
+		l.fail(c, shedding)
+		return
+	}
 	i.refused.Store(l.now)
 	i.dialed(l.now, err)
 	c.x.failure, c.x.stale = refusedBy(i, err), false
@@ -198,7 +202,7 @@ func (l *loop) timeOut(c *loopClient) {
 
 func (l *loop) sendRequest(c *loopClient) {
 	x, u := c.x, c.u
-	c.due = l.now + int64(l.edge.cfg.AnswerTimeout)
+	c.due = x.dueFrom(l.now, x.lim.answer)
 	w := x.req.AppendRequest(l.out[:0], &x.fw)
 	w = append(w, x.body...)
 	n, errno := transmit(u.fd, w)
@@ -340,6 +344,9 @@ func (l *loop) answer(c *loopClient, b []byte) {
 	x.headed(c.i)
 	c.phase = relaying
 	w := x.resp.AppendResponse(l.out[:0], a)
+	if !done {
+		x.release(streamRoom)
+	}
 	l.deliver(c, append(w, first...), done)
 }
 

@@ -14,7 +14,9 @@ type own struct {
 	status int
 	code   string
 	text   string
-	retry  bool // say Retry-After: 1
+	retry  bool  // say Retry-After: 1
+	after  int   // or so many seconds
+	page   *page // instead of text
 }
 
 var (
@@ -88,6 +90,8 @@ func reason(status int) string {
 		return "URI Too Long"
 	case 417:
 		return "Expectation Failed"
+	case 429:
+		return "Too Many Requests"
 	case 431:
 		return "Request Header Fields Too Large"
 	case 501:
@@ -110,18 +114,25 @@ func appendOwn(out []byte, o own, head, close bool) []byte {
 	out = strconv.AppendInt(out, int64(o.status), 10)
 	out = append(out, ' ')
 	out = append(out, reason(o.status)...)
-	out = append(out, "\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\nX-Gapless-Error: "...)
+	out = append(out, "\r\nContent-Type: "...)
+	out = append(out, o.contentType()...)
+	out = append(out, "\r\nCache-Control: no-store\r\nX-Gapless-Error: "...)
 	out = append(out, o.code...)
 	out = append(out, "\r\nContent-Length: "...)
-	out = strconv.AppendInt(out, int64(len(o.text)+1), 10)
-	if o.retry {
-		out = append(out, "\r\nRetry-After: 1"...)
+	out = strconv.AppendInt(out, int64(o.size()), 10)
+	if after := o.retryAfter(); after != "" {
+		out = append(out, "\r\nRetry-After: "...)
+		out = append(out, after...)
 	}
 	if close {
 		out = append(out, "\r\nConnection: close"...)
 	}
 	out = append(out, "\r\n\r\n"...)
-	if !head {
+	switch {
+	case head:
+	case o.page != nil:
+		out = append(out, o.page.body...)
+	default:
 		out = append(out, o.text...)
 		out = append(out, '\n')
 	}

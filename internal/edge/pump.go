@@ -23,6 +23,9 @@ type pump struct {
 	halt    atomic.Bool                // stop was called
 	bad     atomic.Pointer[h1.Refusal] // the body is malformed, too large or too slow
 
+	answering atomic.Bool // the answer has begun
+	grpc      bool
+
 	// after ended
 	whole bool    // the body was read to its end
 	buf   *buffer // has rest, the bytes after the body
@@ -30,7 +33,7 @@ type pump struct {
 }
 
 func (x *exchange) startPump(u *upstream) {
-	p := &pump{x: x, u: u, ended: make(chan struct{})}
+	p := &pump{x: x, u: u, ended: make(chan struct{}), grpc: x.req.GRPC()}
 	x.pump = p
 	go p.run()
 }
@@ -40,20 +43,24 @@ func (p *pump) run() {
 	x := p.x
 	buf := getBuffer()
 	total := int64(len(x.body))
+	var waited time.Duration
 	for {
 		b := buf[:]
 		if !x.req.Chunked {
 			b = b[:min(int64(len(b)), x.bodyLeft)]
 		}
-		x.watch.readDue.Store(x.edge.now() + int64(x.edge.cfg.BodyTimeout))
+		since := x.edge.now()
+		x.watch.readDue.Store(p.due(since, waited, total))
 		n, err := x.client.more(b)
-		due := x.watch.readDue.Swap(0)
+		x.watch.readDue.Store(0)
+		now := x.edge.now()
 		if n == 0 && err != nil {
 			if p.halt.Load() {
 				break
 			}
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				if x.edge.now() < due {
+				if now < p.due(since, waited, total) {
+					waited += time.Duration(now - since)
 					x.client.resumeMore()
 					continue
 				}
@@ -64,6 +71,7 @@ func (p *pump) run() {
 			p.u.SetReadDeadline(past)
 			break
 		}
+		waited += time.Duration(now - since)
 		b = b[:n]
 		done := false
 		if x.req.Chunked {
@@ -78,7 +86,7 @@ func (p *pump) run() {
 			done = x.bodyLeft == 0
 		}
 		total += int64(len(b))
-		if limit := x.edge.cfg.MaxBody; limit > 0 && total > limit {
+		if limit := x.lim.body; limit > 0 && x.chunk.Data() > limit { // another length was announced
 			p.refuse(errLargeBody)
 			break
 		}
@@ -93,6 +101,11 @@ func (p *pump) run() {
 		}
 	}
 	putBuffer(buf)
+}
+
+// due is when the next bytes must have come that are waited for since then.
+func (p *pump) due(since int64, waited time.Duration, total int64) int64 {
+	return p.x.dueFrom(since, p.x.lim.patience(waited, total, !p.grpc && !p.answering.Load()))
 }
 
 // refuse lets the reader of the answer know that there will be none.

@@ -22,7 +22,7 @@ func (x *exchange) relay(i *instance, u *upstream, buf *buffer, n int) outcome {
 		return broken
 	}
 	x.headed(i)
-	x.watch.writeDue.Store(x.edge.now() + int64(x.edge.cfg.WriteTimeout))
+	x.watch.writeDue.Store(x.writeBy())
 	err := x.client.head(x, a, first)
 	x.watch.writeDue.Store(0)
 	if err != nil {
@@ -39,6 +39,10 @@ func (x *exchange) relay(i *instance, u *upstream, buf *buffer, n int) outcome {
 func (x *exchange) headed(i *instance) {
 	x.status = x.resp.Status
 	x.chosen.traffic.answered(x.status, time.Duration(x.edge.now()-x.started)-x.held)
+	x.watch.answerDue.Store(x.lastBy())
+	if x.pump != nil {
+		x.pump.answering.Store(true)
+	}
 	if x.status >= 500 {
 		x.book(kind5xx, i)
 	} else {
@@ -88,7 +92,7 @@ func (x *exchange) deliver(out []byte) error {
 	if len(out) == 0 {
 		return nil
 	}
-	x.watch.writeDue.Store(x.edge.now() + int64(x.edge.cfg.WriteTimeout))
+	x.watch.writeDue.Store(x.writeBy())
 	err := x.client.write(out)
 	x.watch.writeDue.Store(0)
 	if err != nil {
@@ -190,6 +194,10 @@ func (x *exchange) brokeOff(i *instance, u *upstream, err error, events *events)
 		if events != nil && events.ending.Load() {
 			return x.endEvents(u), true
 		}
+		if x.late() {
+			x.failure = timeoutOf(i)
+			return truncated, true
+		}
 		u.SetReadDeadline(time.Time{})
 		return 0, false
 	case err == io.EOF && x.mode == untilClose:
@@ -210,7 +218,7 @@ func (x *exchange) brokeOff(i *instance, u *upstream, err error, events *events)
 // splice lets the kernel move a large body. done: the body, or the exchange, is over.
 func (x *exchange) splice(i *instance, u *upstream) (outcome, bool) {
 	for x.left > 0 {
-		x.watch.writeDue.Store(x.edge.now() + int64(x.edge.cfg.WriteTimeout))
+		x.watch.writeDue.Store(x.writeBy())
 		step := min(x.left, spliceStep)
 		n, err, able := x.client.splice(u, step)
 		x.watch.writeDue.Store(0)
@@ -225,6 +233,10 @@ func (x *exchange) splice(i *instance, u *upstream) (outcome, bool) {
 			return faulted, true
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) && !x.watch.gone.Load() {
+			if x.late() {
+				x.failure = timeoutOf(i)
+				return truncated, true
+			}
 			u.SetReadDeadline(time.Time{})
 			continue
 		}
@@ -244,6 +256,7 @@ func (x *exchange) slim() {
 		putBuffer(x.in)
 		putBuffer(x.out)
 		x.in, x.out = nil, nil
+		x.release(streamRoom)
 	}
 }
 

@@ -14,7 +14,8 @@ type state struct {
 	table     gapless.Table
 	listeners map[string]*hosts // by address as the table writes it
 	targets   map[target]bool
-	changed   chan struct{} // closed when a newer state is served
+	gates     map[string]*gate // by address
+	changed   chan struct{}    // closed when a newer state is served
 }
 
 // route is one route of a state with its instances.
@@ -25,6 +26,7 @@ type route struct {
 	shares []*share
 	stable *share     // nil if the table names none
 	mirror *mirroring // nil: no request is copied
+	limits *limits
 
 	strip    string    // what is taken off the path; "": nothing
 	preview  *route    // for requests that ask for the candidate; nil: there is none
@@ -75,8 +77,8 @@ func hostName(out, host []byte) []byte {
 
 // newRoute makes the route of a table's entry; instances and counters are
 // found or made by the callers' functions.
-func newRoute(spec gapless.Route, find func(gapless.Target) *instance, count func(release string) *traffic) *route {
-	r := &route{app: spec.App, path: strings.TrimRight(spec.Path, "/"), hold: spec.Hold.Std()}
+func newRoute(spec gapless.Route, limits *limits, find func(gapless.Target) *instance, count func(release string) *traffic) *route {
+	r := &route{app: spec.App, limits: limits, path: strings.TrimRight(spec.Path, "/"), hold: spec.Hold.Std()}
 	sum := 0.0
 	add := func(release string, weight float64) *share {
 		sum += weight
@@ -113,7 +115,7 @@ func newRoute(spec gapless.Route, find func(gapless.Target) *instance, count fun
 				s.instances = append(s.instances, find(t))
 			}
 		}
-		return &route{app: r.app, path: r.path, strip: r.strip, hold: r.hold, shares: []*share{s}}
+		return &route{app: r.app, path: r.path, strip: r.strip, hold: r.hold, limits: limits, shares: []*share{s}}
 	}
 	if p := spec.Preview; p != nil {
 		r.preview = alone(p.Release)

@@ -23,7 +23,7 @@ func testState(specs ...gapless.Route) *state {
 	}
 	st := &state{listeners: map[string]*hosts{}}
 	for _, spec := range specs {
-		r := newRoute(spec, func(g gapless.Target) *instance {
+		r := newRoute(spec, Config{}.withDefaults().limitsOf(spec, nil, nil), func(g gapless.Target) *instance {
 			k := targetOf(spec.App, g)
 			if e.instances[k] == nil {
 				e.instances[k] = newInstance(k)

@@ -16,6 +16,10 @@ func (x *exchange) run(ctx context.Context) {
 		x.say(o)
 		return
 	}
+	if o := x.admit(); o.status != 0 {
+		x.say(o)
+		return
+	}
 	x.toss(r)
 	x.carry(ctx, st, r)
 }
@@ -27,8 +31,9 @@ func (x *exchange) choose(st *state) (*route, own) {
 	if r == nil {
 		return nil, noRoute
 	}
-	if limit := x.edge.cfg.MaxBody; limit > 0 && x.req.ContentLength > limit {
-		return nil, tooLarge
+	x.lim = r.limits
+	if o := x.lim.forbids(x); o.status != 0 {
+		return nil, o
 	}
 	return r, own{}
 }
@@ -47,6 +52,12 @@ func (x *exchange) carry(ctx context.Context, st *state, r *route) {
 			if r, st = x.follow(newer), newer; r == nil {
 				x.unanswered(noRoute)
 				return
+			}
+			if m := x.lim.maintenance; m != nil {
+				if o := m.answer(x); o.status != 0 {
+					x.unanswered(o)
+					return
+				}
 			}
 		}
 		var i *instance
@@ -70,7 +81,7 @@ func (x *exchange) carry(ctx context.Context, st *state, r *route) {
 // take picks an instance and counts the request in flight with it. nil:
 // nobody is ready.
 func (x *exchange) take(r *route) *instance {
-	for {
+	for !r.limits.paused {
 		i := r.pick(x.chosen, x.edge.now(), x.tried[:x.nTried])
 		if i == nil {
 			return nil
@@ -87,6 +98,7 @@ func (x *exchange) take(r *route) *instance {
 		x.last = i
 		return i
 	}
+	return nil
 }
 
 // let ends what take began.
@@ -125,6 +137,10 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 	case broken:
 		x.giveUp()
 		return false
+	case shedding:
+		x.edge.shed.overload.Add(1)
+		x.unanswered(overloaded)
+		return false
 	}
 	if x.sent && !x.req.Safe {
 		x.giveUp()
@@ -157,7 +173,7 @@ func (x *exchange) follow(st *state) *route {
 	if s := r.share(x.chosen.release); s != nil && s.traffic == x.chosen.traffic {
 		chosen.weight, chosen.upTo, chosen.instances = s.weight, s.upTo, s.instances
 	}
-	x.chosen = chosen
+	x.chosen, x.lim = chosen, r.limits
 	return r
 }
 
@@ -180,12 +196,8 @@ func (x *exchange) avoid(i *instance) {
 // refuse connections. It returns false when the request has waited enough.
 func (x *exchange) hold(ctx context.Context, st *state, r *route) bool {
 	e := x.edge
-	left := r.hold - x.held
-	if left <= 0 || x.watch.gone.Load() {
-		return false
-	}
-	if n := e.holding.Add(1); n > int64(e.cfg.MaxHeld) {
-		e.holding.Add(-1)
+	left := x.patienceLeft(r)
+	if left <= 0 || x.watch.gone.Load() || !x.queueUp() {
 		return false
 	}
 	if x.held == 0 {
@@ -201,7 +213,7 @@ func (x *exchange) hold(ctx context.Context, st *state, r *route) bool {
 	}
 	t.Stop()
 	x.watch.waiting.Store(0)
-	e.holding.Add(-1)
+	x.unqueue()
 	x.held += max(time.Duration(e.now()-began), 1)
 	x.chosen.traffic.waited(x.held)
 	return ctx.Err() == nil
@@ -214,7 +226,7 @@ func (x *exchange) giveUp() {
 		return
 	}
 	if x.failure.status == 0 {
-		x.unanswered(notReady)
+		x.unanswered(x.lim.unready())
 		return
 	}
 	x.chosen.traffic.failed.Add(1)
@@ -256,16 +268,18 @@ func (x *exchange) say(o own) {
 		x.close = true
 	}
 	x.status = o.status
-	if x.client.tell(x, o) != nil {
+	x.watch.writeDue.Store(x.writeBy())
+	if x.client.tell(x, x.lim.dress(o)) != nil {
 		x.close = true
 	}
+	x.watch.writeDue.Store(0)
 }
 
 // settle ends the pump after the instance was let go of: after a whole
 // answer the rest of the request is read away, so that the client, which may
 // not have looked at the answer yet, does not write into a reset.
 func (x *exchange) settle(o outcome) {
-	if x.close || o != answered || !x.pump.wait(x.edge.cfg.BodyTimeout) {
+	if x.close || o != answered || !x.pump.wait(x.lim.bodyIdle) {
 		x.pump.stop()
 	}
 	if x.pump.whole {

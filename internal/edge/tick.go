@@ -67,7 +67,7 @@ func (e *Edge) forget(c ticked) {
 
 func (c *conn) check(now int64, grace bool) {
 	w := &c.watch
-	if overdue(&w.readDue, now) || grace && c.idle.Load() {
+	if overdue(&w.readDue, now) || c.idle.Load() && (grace || c.gate.idleOver(w.readDue.Load(), now, c.edge.crowded())) {
 		c.SetReadDeadline(past)
 	}
 	if overdue(&w.writeDue, now) {

@@ -16,6 +16,7 @@ type Chunk struct {
 	digits uint8
 	count  int // bytes of the extension or the trailers so far
 	left   int64
+	data   int64 // bytes of data so far
 }
 
 type chunkState uint8
@@ -46,6 +47,9 @@ func (c *Chunk) Feed(b []byte) (n int, done bool, err *Refusal) {
 	}
 	return n, done, nil
 }
+
+// Data is how many bytes of the body, without its framing, were consumed.
+func (c *Chunk) Data() int64 { return c.data }
 
 // Boundary reports whether a whole chunk has just ended, or none has begun.
 func (c *Chunk) Boundary() bool { return c.state == chunkSize && c.digits == 0 }
@@ -99,6 +103,7 @@ func (c *Chunk) Next(b []byte) (data []byte, n int, done bool, err *Refusal) {
 			data = b[n : n+int(k)]
 			n += int(k)
 			c.left -= k
+			c.data += k
 			if c.left == 0 {
 				c.state = chunkDataCR
 			}
@@ -166,7 +171,7 @@ func (c *Chunk) trailer(ch byte) (done bool, err *Refusal) {
 		if ch != '\n' {
 			return false, errChunk
 		}
-		*c = Chunk{}
+		*c = Chunk{data: c.data}
 		return true, nil
 	}
 	return false, nil
