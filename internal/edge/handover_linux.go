@@ -111,23 +111,47 @@ func (c *conn) serveFrom(x *exchange, h *handover, u *upstream) {
 }
 
 // say answers on the edge's own account; see exchange.say. What the client
-// does not take at once a goroutine writes.
-func (l *loop) say(c *loopClient, o own) {
+// does not take at once a goroutine writes. It reports whether the client is
+// idle then, and may be read from.
+func (l *loop) say(c *loopClient, o own) (more bool) {
 	x := c.x
 	x.status = o.status
 	w := appendOwn(l.out[:0], x.lim.dress(o), x.req.Head, x.close)
 	n, errno := transmit(c.fd, w)
-	switch {
-	case errno != 0 && errno != unix.EAGAIN:
-		x.ended()
-		l.close(c)
-	case n < len(w):
+	if n < len(w) && (errno == 0 || errno == unix.EAGAIN) {
 		l.handOver(c, handover{told: append([]byte(nil), w[n:]...)})
-	default:
-		x.ended()
-		l.over(c)
+		return false
 	}
+	x.ended()
+	switch {
+	case n < len(w):
+		l.close(c)
+		return false
+	case x.close:
+		l.hangUp(c)
+		return false
+	case len(x.rest) > 0: // one after the other would never return
+		x.n = copy(x.in[:], x.rest)
+		l.handOver(c, handover{})
+		return false
+	}
+	l.free(c)
+	l.idle(c)
+	if c.said++; c.said < sayBudget {
+		return true
+	}
+	fd, count := c.fd, c.count
+	c.said = 0
+	l.post(func() { // others have their turn first
+		if l.socks[fd].count == count && l.socks[fd].c == c {
+			l.readClient(c)
+		}
+	})
+	return false
 }
+
+// sayBudget is how many own answers one client gets in a row.
+const sayBudget = 16
 
 // tellOn goes on with an answer that a loop began.
 func (x *exchange) tellOn(rest []byte) {

@@ -50,7 +50,7 @@ const (
 func (e *Edge) setBounds() {
 	e.most = connectionsFor(e.cfg.MaxConnections)
 	if e.most < e.cfg.MaxConnections {
-		e.log.Warn("fewer connections than wanted fit below the limit of descriptors", "connections", e.most, "wanted", e.cfg.MaxConnections)
+		e.log.Info("fewer connections than wanted fit below the limit of descriptors", "connections", e.most, "wanted", e.cfg.MaxConnections)
 	}
 	e.room.max = cmp.Or(e.cfg.Memory, roomOf(memory()))
 	e.noLimits = e.cfg.limitsOf(gapless.Route{}, nil, nil)

@@ -30,6 +30,16 @@ func limited(t testing.TB, cfg Config, address string, more func(*gapless.Route)
 	return r, h, h.addr("web")
 }
 
+// eachDriver runs a test with an epoll loop and with goroutines alone.
+func eachDriver(t *testing.T, test func(t *testing.T, loops int)) {
+	for name, loops := range map[string]int{"loop": 1, "goroutines": -1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, loops)
+		})
+	}
+}
+
 // change applies the present table with a change of its one route.
 func (r *running) change(more func(*gapless.Route)) {
 	r.t.Helper()
@@ -102,8 +112,10 @@ func TestPatienceWithBodies(t *testing.T) {
 }
 
 // Who sends a byte now and then is never silent, and must not be waited for.
-func TestSlowLoris(t *testing.T) {
-	_, _, addr := limited(t, Config{}, app(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }), func(r *gapless.Route) {
+func TestSlowLoris(t *testing.T) { eachDriver(t, checkSlowLoris) }
+
+func checkSlowLoris(t *testing.T, loops int) {
+	_, _, addr := limited(t, Config{Loops: loops}, app(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }), func(r *gapless.Route) {
 		r.Timeouts = gapless.Timeouts{Head: ms(400), Body: ms(400)}
 		r.Limits.BodyRate = 2000
 	})
@@ -150,8 +162,12 @@ func TestSlowLoris(t *testing.T) {
 
 // Once the answer has begun both sides talk, and what counts is silence.
 func TestConversationsAreNotSlowBodies(t *testing.T) {
+	eachDriver(t, checkConversationsAreNotSlowBodies)
+}
+
+func checkConversationsAreNotSlowBodies(t *testing.T, loops int) {
 	const n = 15
-	_, _, addr := limited(t, Config{}, app(t, func(w http.ResponseWriter, r *http.Request) {
+	_, _, addr := limited(t, Config{Loops: loops}, app(t, func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
 		c.EnableFullDuplex()
 		c.Flush()
@@ -181,11 +197,13 @@ func TestConversationsAreNotSlowBodies(t *testing.T) {
 	}
 }
 
-func TestTotalTime(t *testing.T) {
+func TestTotalTime(t *testing.T) { eachDriver(t, checkTotalTime) }
+
+func checkTotalTime(t *testing.T, loops int) {
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
 	const events = 8
-	r, _, addr := limited(t, Config{}, app(t, func(w http.ResponseWriter, q *http.Request) {
+	r, _, addr := limited(t, Config{Loops: loops}, app(t, func(w http.ResponseWriter, q *http.Request) {
 		switch q.URL.Path {
 		case "/silent":
 		case "/events":
@@ -222,8 +240,10 @@ func TestTotalTime(t *testing.T) {
 	}
 }
 
-func TestHeaderLimits(t *testing.T) {
-	_, _, addr := limited(t, Config{}, saying(t, "x"), func(r *gapless.Route) {
+func TestHeaderLimits(t *testing.T) { eachDriver(t, checkHeaderLimits) }
+
+func checkHeaderLimits(t *testing.T, loops int) {
+	_, _, addr := limited(t, Config{Loops: loops}, saying(t, "x"), func(r *gapless.Route) {
 		r.Limits = gapless.Limits{HeaderSize: 1000, Headers: 5, Body: 10}
 	})
 	for _, c := range []struct{ name, want, request string }{
@@ -241,8 +261,10 @@ func TestHeaderLimits(t *testing.T) {
 	}
 }
 
-func TestRequestsPerAddress(t *testing.T) {
-	r, _, addr := limited(t, Config{}, saying(t, "x"), func(r *gapless.Route) {
+func TestRequestsPerAddress(t *testing.T) { eachDriver(t, checkRequestsPerAddress) }
+
+func checkRequestsPerAddress(t *testing.T, loops int) {
+	r, _, addr := limited(t, Config{Loops: loops}, saying(t, "x"), func(r *gapless.Route) {
 		r.Limits = gapless.Limits{RequestsPerIP: 0.001, Burst: 3, Exempt: []string{"127.0.0.9"}}
 	})
 	burst := func(c net.Conn, n int, fields ...string) (codes []int) {
@@ -319,8 +341,10 @@ func TestMeterRemembersWhoAsksTooMuch(t *testing.T) {
 	}
 }
 
-func TestConnectionsPerAddress(t *testing.T) {
-	r, _, addr := limited(t, Config{}, saying(t, "x"), func(r *gapless.Route) {
+func TestConnectionsPerAddress(t *testing.T) { eachDriver(t, checkConnectionsPerAddress) }
+
+func checkConnectionsPerAddress(t *testing.T, loops int) {
+	r, _, addr := limited(t, Config{Loops: loops}, saying(t, "x"), func(r *gapless.Route) {
 		r.Limits = gapless.Limits{ConnectionsPerIP: 3, Exempt: []string{"127.0.0.9"}}
 	})
 	works := func(c net.Conn) int {
@@ -383,16 +407,18 @@ func TestTermsAreTheSmallestGiven(t *testing.T) {
 
 // A storm of connections costs those that are connected nothing, and of the
 // others only those whose address makes it.
-func TestStormsOfConnections(t *testing.T) {
+func TestStormsOfConnections(t *testing.T) { eachDriver(t, checkStormsOfConnections) }
+
+func checkStormsOfConnections(t *testing.T, loops int) {
 	for _, c := range []struct {
 		name string
 		cfg  Config
 		l    gapless.Limits
 		anew bool // good clients connect anew for each request
 	}{
-		{"more than the edge takes", Config{MaxConnections: 40}, gapless.Limits{}, false},
-		{"more than the address takes", Config{}, gapless.Limits{Connections: 40}, false},
-		{"more than one may have", Config{}, gapless.Limits{ConnectionsPerIP: 20, Exempt: []string{"127.0.0.1"}}, true},
+		{"more than the edge takes", Config{Loops: loops, MaxConnections: 40}, gapless.Limits{}, false},
+		{"more than the address takes", Config{Loops: loops}, gapless.Limits{Connections: 40}, false},
+		{"more than one may have", Config{Loops: loops}, gapless.Limits{ConnectionsPerIP: 20, Exempt: []string{"127.0.0.1"}}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, addr := limited(t, c.cfg, saying(t, "x"), func(r *gapless.Route) { r.Limits = c.l })
@@ -475,9 +501,11 @@ func timedOut(err error) bool {
 }
 
 // Requests hold memory, and no more than there is room for.
-func TestOverloadIsShedAtOnce(t *testing.T) {
+func TestOverloadIsShedAtOnce(t *testing.T) { eachDriver(t, checkOverloadIsShedAtOnce) }
+
+func checkOverloadIsShedAtOnce(t *testing.T, loops int) {
 	release := make(chan struct{})
-	r, _, addr := limited(t, Config{Memory: 2 * exchangeRoom}, app(t, func(w http.ResponseWriter, q *http.Request) {
+	r, _, addr := limited(t, Config{Loops: loops, Memory: 2 * exchangeRoom}, app(t, func(w http.ResponseWriter, q *http.Request) {
 		if q.URL.Path == "/wait" {
 			<-release
 		}

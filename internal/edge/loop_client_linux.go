@@ -31,6 +31,7 @@ type loopClient struct {
 	hungUp   bool // the client has ended its side
 	trusted  bool
 	size     uint8
+	said     uint8    // own answers in a row
 	peer     [45]byte // its address, size bytes of it
 	addr     netip.Addr
 	pass     pass
@@ -93,6 +94,7 @@ func (l *loop) clientEvent(c *loopClient, events uint32) {
 func (l *loop) readClient(c *loopClient) {
 	for c.phase <= collecting {
 		if !c.readable {
+			c.said = 0
 			l.listen(c)
 			return
 		}
@@ -193,8 +195,7 @@ func (l *loop) advance(c *loopClient, from int) (more bool) {
 		o = x.admit()
 	}
 	if o.status != 0 {
-		l.say(c, o)
-		return false
+		return l.say(c, o)
 	}
 	x.toss(r)
 	c.st, c.r = st, r
@@ -218,18 +219,12 @@ func (l *loop) end(c *loopClient, o outcome) {
 	x.conclude(c.i, o)
 	c.i, c.r, c.st = nil, nil, nil
 	x.ended()
-	if o == aborted {
+	switch {
+	case o == aborted:
 		l.close(c)
-		return
-	}
-	l.over(c)
-}
-
-// over goes on after an exchange that has ended.
-func (l *loop) over(c *loopClient) {
-	if c.x.close {
+	case x.close:
 		l.hangUp(c)
-	} else {
+	default:
 		l.next(c)
 	}
 }

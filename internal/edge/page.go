@@ -84,28 +84,29 @@ func (c *closure) answer(x *exchange) own {
 }
 
 // pagesOf reads the error pages of a route. One that cannot be read is
-// missing, which is no reason to serve nothing.
+// missing, which is no reason to serve nothing. e.mu is held.
 func (e *Edge) pagesOf(r gapless.Route) map[int]*page {
 	if len(r.ErrorPages) == 0 {
 		return nil
 	}
 	out := map[int]*page{}
 	for status, file := range r.ErrorPages {
-		p, err := e.readPage(file)
-		if err != nil {
-			e.log.Warn("an error page is missing", "app", r.App, "status", status, "error", err)
-			continue
+		p, known := e.pages[file]
+		if !known { // releases never change: once is enough
+			var err error
+			if p, err = readPage(file); err != nil {
+				e.log.Warn("an error page is missing", "app", r.App, "status", status, "error", err)
+			}
+			e.pages[file] = p
 		}
-		out[status] = p
+		if p != nil {
+			out[status] = p
+		}
 	}
 	return out
 }
 
-// readPage reads a page once: releases never change. e.mu is held.
-func (e *Edge) readPage(file string) (*page, error) {
-	if p := e.pages[file]; p != nil {
-		return p, nil
-	}
+func readPage(file string) (*page, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -124,9 +125,7 @@ func (e *Edge) readPage(file string) (*page, error) {
 	case kind == "":
 		return nil, fmt.Errorf("%s is of no kind that a page can be", file)
 	}
-	p := &page{kind, b}
-	e.pages[file] = p
-	return p, nil
+	return &page{kind, b}, nil
 }
 
 // forgetPages drops the pages that a table does not name. e.mu is held.

@@ -41,14 +41,16 @@ func waiters(t *testing.T, r *running, addr string, n, hold int) (refused int, h
 	return refused, held
 }
 
-func TestHoldsAreBounded(t *testing.T) {
+func TestHoldsAreBounded(t *testing.T) { eachDriver(t, checkHoldsAreBounded) }
+
+func checkHoldsAreBounded(t *testing.T, loops int) {
 	address := saying(t, "x")
 	for _, c := range []struct {
 		name string
 		l    gapless.Limits
 	}{{"by count", gapless.Limits{Held: 3}}, {"by bytes", gapless.Limits{HeldSize: 3*2*bufferSize + 100}}} {
 		t.Run(c.name, func(t *testing.T) {
-			r, _, addr := limited(t, Config{}, address, func(r *gapless.Route) {
+			r, _, addr := limited(t, Config{Loops: loops}, address, func(r *gapless.Route) {
 				r.Limits, r.Hold, r.Targets = c.l, ms(60000), nil
 			})
 			refused, held := waiters(t, r, addr, 10, 3)
@@ -67,9 +69,11 @@ func TestHoldsAreBounded(t *testing.T) {
 	}
 }
 
-func TestTrafficIsHeldByAPerson(t *testing.T) {
+func TestTrafficIsHeldByAPerson(t *testing.T) { eachDriver(t, checkTrafficIsHeldByAPerson) }
+
+func checkTrafficIsHeldByAPerson(t *testing.T, loops int) {
 	var reached atomic.Int64
-	r, _, addr := limited(t, Config{}, app(t, func(w http.ResponseWriter, _ *http.Request) { reached.Add(1) }), func(r *gapless.Route) {
+	r, _, addr := limited(t, Config{Loops: loops}, app(t, func(w http.ResponseWriter, _ *http.Request) { reached.Add(1) }), func(r *gapless.Route) {
 		r.Held, r.Hold = true, ms(60000)
 	})
 	_, held := waiters(t, r, addr, 5, 5)
@@ -126,10 +130,12 @@ func says(t *testing.T, status int, kind, code, page, retry string) func(*http.R
 	}
 }
 
-func TestMaintenance(t *testing.T) {
+func TestMaintenance(t *testing.T) { eachDriver(t, checkMaintenance) }
+
+func checkMaintenance(t *testing.T, loops int) {
 	var probes, reached atomic.Int64
 	release := make(chan struct{})
-	r, h, addr := limited(t, Config{}, app(t, func(w http.ResponseWriter, q *http.Request) {
+	r, h, addr := limited(t, Config{Loops: loops}, app(t, func(w http.ResponseWriter, q *http.Request) {
 		switch q.URL.Path {
 		case "/healthz":
 			probes.Add(1)
@@ -173,7 +179,7 @@ func TestMaintenance(t *testing.T) {
 	// An edge that comes after this one goes on with it.
 	r.cancel()
 	r.wait(10 * time.Second)
-	r2 := start(t, Config{Host: h, Generation: 2})
+	r2 := start(t, Config{Loops: loops, Host: h, Generation: 2})
 	both(t, addr, "/", down)
 	r2.last = r.last
 	r2.change(func(r *gapless.Route) { r.Maintenance = nil })
@@ -183,8 +189,10 @@ func TestMaintenance(t *testing.T) {
 }
 
 // Who waits when maintenance begins is told, too.
-func TestMaintenanceEndsHolds(t *testing.T) {
-	r, _, addr := limited(t, Config{}, saying(t, "x"), func(r *gapless.Route) { r.Hold, r.Targets = ms(60000), nil })
+func TestMaintenanceEndsHolds(t *testing.T) { eachDriver(t, checkMaintenanceEndsHolds) }
+
+func checkMaintenanceEndsHolds(t *testing.T, loops int) {
+	r, _, addr := limited(t, Config{Loops: loops}, saying(t, "x"), func(r *gapless.Route) { r.Hold, r.Targets = ms(60000), nil })
 	_, held := waiters(t, r, addr, 2, 2)
 	r.change(func(r *gapless.Route) { r.Maintenance = &gapless.Maintenance{} })
 	for _, h := range held {
@@ -194,7 +202,9 @@ func TestMaintenanceEndsHolds(t *testing.T) {
 	}
 }
 
-func TestErrorPages(t *testing.T) {
+func TestErrorPages(t *testing.T) { eachDriver(t, checkErrorPages) }
+
+func checkErrorPages(t *testing.T, loops int) {
 	dir := t.TempDir()
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)
@@ -206,7 +216,7 @@ func TestErrorPages(t *testing.T) {
 	large := strings.Repeat("x", gapless.MaxPage)
 	pages := map[int]string{503: file("503.html", large), 502: file("502.json", `{"sorry":true}`), 413: file("large.html", large+"x"), 429: filepath.Join(dir, "gone.html"), 504: dir}
 	h := newHost(t, "web")
-	r := start(t, Config{Host: h, MaxBody: 10})
+	r := start(t, Config{Loops: loops, Host: h, MaxBody: 10})
 	addr := h.addr("web")
 	table := table1(1, raw(t, func(c net.Conn, br *bufio.Reader) {
 		q, err := http.ReadRequest(br)
@@ -234,8 +244,10 @@ func TestErrorPages(t *testing.T) {
 }
 
 // Somebody who does not take the answer is not waited for.
-func TestNobodyWaitsForPagesToBeTaken(t *testing.T) {
-	r, _, addr := limited(t, Config{}, saying(t, "x"), func(r *gapless.Route) {
+func TestNobodyWaitsForPagesToBeTaken(t *testing.T) { eachDriver(t, checkNobodyWaitsForPagesToBeTaken) }
+
+func checkNobodyWaitsForPagesToBeTaken(t *testing.T, loops int) {
+	r, _, addr := limited(t, Config{Loops: loops}, saying(t, "x"), func(r *gapless.Route) {
 		r.Maintenance = &gapless.Maintenance{Page: make([]byte, gapless.MaxPage), Type: "text/plain; charset=utf-8"}
 		r.Timeouts.Write = ms(500)
 	})
