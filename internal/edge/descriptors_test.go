@@ -66,6 +66,7 @@ func TestFewDescriptors(t *testing.T) {
 	var storm []net.Conn
 	for n := range 600 {
 		if c, err := net.DialTimeout("tcp", addr, 5*time.Second); err == nil {
+			io.WriteString(c, "GET / HT")
 			storm = append(storm, c)
 		} else if !errors.Is(err, syscall.ECONNRESET) { // refused so quickly that it never was
 			t.Fatal(err)

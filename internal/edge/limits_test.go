@@ -359,8 +359,9 @@ func checkConnectionsPerAddress(t *testing.T, loops int) {
 		}
 		mine = append(mine, c)
 	}
-	// Who is told is told at once, before a request.
+	// Who is told is told at once, before the request is whole.
 	over := connectFrom(t, "127.0.0.2", addr)
+	io.WriteString(over, "G")
 	over.SetDeadline(time.Now().Add(5 * time.Second))
 	if code, body := hear(bufio.NewReader(over)); code != 429 || !strings.Contains(body, "too many connections") {
 		t.Errorf("one too many: %d %q", code, body)
@@ -470,6 +471,7 @@ func checkStormsOfConnections(t *testing.T, loops int) {
 							refused.Add(1)
 							continue
 						}
+						io.WriteString(conn, "GET / HT") // who says nothing may not even be accepted
 						open = append(open, conn)
 					}
 					for _, conn := range open {
