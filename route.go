@@ -28,6 +28,8 @@ type Route struct {
 	Probe   Health   `json:"probe"`
 	Hold    Duration `json:"hold"`
 
+	TLS *TLS `json:"tls,omitempty"` // nil: no address speaks https
+
 	Preview  *PreviewRoute `json:"preview,omitempty"`
 	Lease    Duration      `json:"lease,omitempty"`    // judged: not renewed for this long, the edge applies Fallback by itself
 	Fallback []Weight      `json:"fallback,omitempty"` // with Lease; sum 1
@@ -70,6 +72,7 @@ type Target struct {
 // 1 per route, unique app names, and no two apps with the same address, host and path.
 func (t Table) Validate() error {
 	apps := map[string]bool{}
+	speakers := map[string]Route{}   // by address
 	claims := map[[3]string]string{} // as Collides, but for thousands of routes
 	for _, k := range t.SessionKeys {
 		if len(k) != SessionKeySize {
@@ -89,6 +92,10 @@ func (t Table) Validate() error {
 				}
 				claims[claim] = r.App
 			}
+			if o, taken := speakers[addr]; taken && o.TLS.Secures(addr) != r.TLS.Secures(addr) {
+				return Errorf(Invalid, "routes of %s and %s: one speaks https on %s, the other one http", o.App, r.App, addr)
+			}
+			speakers[addr] = r
 		}
 		if apps[r.App] {
 			return Errorf(Invalid, "route of %s: listed twice", r.App)
@@ -153,6 +160,11 @@ func (r Route) Validate() error {
 	}
 	if err := r.validateLimits(); err != nil {
 		return err
+	}
+	if r.TLS != nil {
+		if err := r.TLS.validate(r.App, r.Listen); err != nil {
+			return err
+		}
 	}
 	seen := map[string]bool{}
 	for _, t := range r.Targets {

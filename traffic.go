@@ -15,6 +15,7 @@ type EdgeReport struct {
 	Instances   []InstanceTraffic `json:"instances"`
 	Releases    []ReleaseTraffic  `json:"releases"`
 	Counters    []Counter         `json:"counters,omitempty"`  // cumulative; of routes that share traffic between two releases
+	TLS         *TLSTraffic       `json:"tls,omitempty"`       // nil: no address speaks https
 	FellBack    []string          `json:"fell_back,omitempty"` // apps whose lease ran out, so that they are served by Route.Fallback
 	Mirrors     []MirrorTraffic   `json:"mirrors,omitempty"`   // of apps whose requests are copied now, or were a moment ago
 }

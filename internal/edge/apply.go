@@ -52,7 +52,8 @@ func (e *Edge) serve(ctx context.Context, t gapless.Table, kept map[string]keptL
 	for _, r := range t.Routes {
 		for _, addr := range r.Listen {
 			named[addr] = true
-			if draining || e.listeners[addr] != nil || opened[addr] != nil {
+			speaks := r.TLS.Secures(addr)
+			if was := e.listeners[addr]; draining || was != nil && was.tls == speaks || opened[addr] != nil {
 				continue
 			}
 			l, err := e.cfg.Host.Listener(ctx, addr)
@@ -60,7 +61,7 @@ func (e *Edge) serve(ctx context.Context, t gapless.Table, kept map[string]keptL
 				undo()
 				return gapless.Errorf(gapless.Unavailable, "open listener %s: %w", addr, err)
 			}
-			opened[addr] = &listener{Listener: l, addr: addr, done: make(chan struct{})}
+			opened[addr] = &listener{Listener: l, addr: addr, tls: speaks, done: make(chan struct{})}
 		}
 	}
 	leases := e.nextLeases(t, old.table, kept)
@@ -109,6 +110,10 @@ func (e *Edge) serve(ctx context.Context, t gapless.Table, kept map[string]keptL
 	e.state.Store(st)
 	close(old.changed)
 	for addr, l := range opened {
+		if was := e.listeners[addr]; was != nil { // it spoke http, and is to speak https; or the other way round
+			was.shut()
+			<-was.done
+		}
 		e.listeners[addr] = l
 		e.open(l)
 	}
@@ -220,6 +225,7 @@ func (e *Edge) build(t gapless.Table) *state {
 				h = newHosts()
 				st.listeners[addr] = h
 			}
+			r := e.tls.route(r, spec, addr)
 			h.add(r, spec.Hosts)
 			if p := spec.Preview; p != nil && p.Host != "" {
 				h.add(r.preview, []string{p.Host})
@@ -227,6 +233,7 @@ func (e *Edge) build(t gapless.Table) *state {
 		}
 	}
 	e.endMirrors(t)
+	e.tls.furnish(st)
 	for k := 0; len(e.counts)-len(apps) > keepCounts && k < len(e.counts); {
 		if c := e.counts[k]; apps[[2]string{c.app, c.release}] {
 			k++

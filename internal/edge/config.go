@@ -26,6 +26,7 @@ type Config struct {
 	Socket     string // path of the control socket; made with mode 0600
 	Host       Host
 	Log        *slog.Logger
+	TLS        TLSFiles
 
 	HeaderTimeout  time.Duration // from the first byte of a request head to its last; 30 s
 	IdleTimeout    time.Duration // of a client's kept connection; 75 s, longer than common load balancers keep theirs
@@ -38,6 +39,8 @@ type Config struct {
 	DrainGrace     time.Duration // for idle kept connections when this generation drains; 1.5 s
 	MaxConnections int           // from clients; 50000
 	MaxHeld        int           // requests waiting at once because nothing is ready; 2048
+	MaxHandshakes  int           // of TLS, at once; 1024
+	HandshakeTime  time.Duration // of TLS, from the connection on; 10 s
 	MaxBody        int64         // bytes of a request body; 0: no limit
 	MirrorQueue    int           // copies of an app's requests at once, being made, waiting and sent; 256
 	MirrorBytes    int64         // that these hold; 8 MiB
@@ -64,6 +67,8 @@ func (c Config) withDefaults() Config {
 	c.MirrorQueue = cmp.Or(c.MirrorQueue, 256)
 	c.MirrorBytes = cmp.Or(c.MirrorBytes, 8<<20)
 	c.MirrorSenders = cmp.Or(c.MirrorSenders, 16)
+	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, 1024)
+	c.HandshakeTime = cmp.Or(c.HandshakeTime, 10*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

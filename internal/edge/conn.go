@@ -31,7 +31,8 @@ func (x *exchange) free() {
 type conn struct {
 	net.Conn
 	edge     *Edge
-	tcp      *net.TCPConn // nil: not plain TCP
+	tcp      *net.TCPConn // nil: not TCP
+	tls      *secure      // nil: plain
 	reader   reader
 	watch    watch
 	idle     atomic.Bool // waits for the first byte of a request
@@ -106,17 +107,18 @@ func (c *conn) await() (*buffer, int, bool) {
 	e := c.edge
 	c.watch.readDue.Store(e.now() + int64(c.gate.idleTime()))
 	c.idle.Store(true)
-	buf, n, err := c.reader.next()
+	buf, n, err := c.first()
 	for err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.SetReadDeadline(time.Time{})
 		due, now := c.watch.readDue.Load(), e.now()
-		over := e.graceOver() || now >= due || c.gate.idleOver(due, now, e.crowded())
+		over := c.graceOver() || now >= due || c.gate.idleOver(due, now, e.crowded())
 		if over {
 			// A request may have come at this very moment: it is still served.
-			buf, n, err = c.reader.now()
+			c.idle.Store(false)
+			buf, n, err = c.firstNow()
 			break
 		}
-		buf, n, err = c.reader.next()
+		buf, n, err = c.first()
 	}
 	c.idle.Store(false)
 	c.watch.readDue.Store(0)
@@ -168,7 +170,7 @@ func (c *conn) requests(x *exchange, begun func()) bool {
 
 // forward is what instances are told about this client.
 func (c *conn) forward(x *exchange) h1.Forward {
-	return h1.Forward{Peer: c.peer, Trusted: c.trusted, Proto: "http", Port: c.port, Host: c.local, RequestID: x.id[:]}
+	return h1.Forward{Peer: c.peer, Trusted: c.trusted, Proto: c.proto(), Port: c.port, Host: c.local, RequestID: x.id[:]}
 }
 
 // readHead parses the request head in x.in, reading on while it is not
@@ -231,23 +233,26 @@ func (c *conn) hangUp(x *exchange) {
 	}
 	if x.cut {
 		c.tcp.SetLinger(0) // the client must not take what it has for a whole answer
+		if c.tls != nil {
+			c.tcp.Close() // no close_notify: that would be an end in order
+		}
 		return
 	}
-	if p := look(c.reader.raw); p == gone || p == quiet && x.bodyDone {
+	if p := look(c.socket()); p == gone || p == quiet && x.bodyDone {
 		return
 	}
 	c.lingerOn()
 }
 
 func (c *conn) lingerOn() {
-	if c.tcp == nil || c.tcp.CloseWrite() != nil {
+	if c.tcp == nil || c.endTLS() != nil || c.tcp.CloseWrite() != nil {
 		return
 	}
-	c.SetReadDeadline(time.Now().Add(2 * time.Second))
+	c.tcp.SetReadDeadline(time.Now().Add(2 * time.Second))
 	buf := getBuffer()
 	defer putBuffer(buf)
 	for range 256 {
-		if _, err := c.Read(buf[:]); err != nil {
+		if _, err := c.tcp.Read(buf[:]); err != nil {
 			return
 		}
 	}
@@ -285,7 +290,7 @@ func (c *conn) write(b []byte) error {
 }
 
 func (c *conn) splice(u *upstream, n int64) (int64, error, bool) {
-	if c.tcp == nil {
+	if c.tcp == nil || c.tls != nil {
 		return 0, nil, false
 	}
 	n, err := c.tcp.ReadFrom(&io.LimitedReader{R: u.Conn, N: n})

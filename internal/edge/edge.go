@@ -56,6 +56,7 @@ type Edge struct {
 	saving sync.Mutex // stores tables, one at a time; taken after mu
 	saved  uint64     // version of the table that this edge stored or found stored
 
+	tls      *terminator
 	counters Counters
 	firsts   firsts
 	id       string // random, of this process
@@ -71,12 +72,13 @@ type listener struct {
 	net.Listener
 	addr  string
 	done  chan struct{}
+	tls   bool   // speaks https
 	leave func() // lets the loops accept no more; nil: a goroutine accepts
 }
 
 // open accepts on l from now on.
 func (e *Edge) open(l *listener) {
-	if e.openDoors(l) {
+	if !l.tls && e.openDoors(l) {
 		close(l.done)
 		return
 	}
@@ -110,6 +112,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer e.stopLoops()
+	e.tls = newTerminator(e)
 	if err := e.restore(ctx); err != nil {
 		return err
 	}
@@ -120,6 +123,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer control.close()
 	go e.tick()
 	go e.storeLeases()
+	go e.tls.keepFresh(e.ctx)
 	go control.serve()
 
 	select {
@@ -173,11 +177,22 @@ func (e *Edge) accept(l *listener) {
 		pause = 0
 		pass, o := e.admit(e.gateOf(l.addr), peerOf(nc))
 		if o.status != 0 {
+			if l.tls { // who waits for a handshake would not understand a word
+				nc.Close()
+				e.dismiss(pass)
+				continue
+			}
 			e.turnAway(nc, pass, o)
 			continue
 		}
 		c := e.newConn(nc, l.addr)
 		c.gate, c.pass = pass.gate, pass
+		if l.tls {
+			c.secure()
+			e.watchOver(c)
+			go c.serveTLS()
+			continue
+		}
 		e.watchOver(c)
 		go c.serve()
 	}
@@ -271,6 +286,7 @@ func (e *Edge) report() gapless.EdgeReport {
 	r.Seq, r.Counters = e.counters.Report()
 	r.FellBack = e.fellBack()
 	r.Mirrors = e.mirrorReports()
+	r.TLS = e.tls.report()
 	return r
 }
 

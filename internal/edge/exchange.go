@@ -75,6 +75,8 @@ type exchange struct {
 	session           session // of the client; see assign
 	invited           *rule   // that the address asked for
 	added             []byte  // see lines
+	moved             *moved  // of the route that matched
+	hsts              string  // and what it says
 	chosen            *share
 	tried             [maxTries]*instance
 	nTried            int

@@ -249,3 +249,11 @@ func connect(t testing.TB, addr string) net.Conn {
 func get(path string, fields ...string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: shop.test\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n"
 }
+
+// addressed dials one address whatever the name.
+type addressed struct{ addr string }
+
+func (a *addressed) dial(ctx context.Context, network, _ string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, a.addr)
+}

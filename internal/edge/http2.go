@@ -156,7 +156,7 @@ func (c *conn) stream(w http.ResponseWriter, r *http.Request) {
 	x.close = false
 	x.bodyLeft = max(x.req.ContentLength, 0)
 	x.bodyDone = !x.req.HasBody()
-	x.fw = h1.Forward{Peer: c.peer, Trusted: c.trusted, Proto: "http", Port: c.port, Host: c.local, RequestID: newID(&x.id)}
+	x.fw = h1.Forward{Peer: c.peer, Trusted: c.trusted, Proto: c.proto(), Port: c.port, Host: c.local, RequestID: newID(&x.id)}
 	ctx := r.Context()
 	defer context.AfterFunc(ctx, s.gone)()
 	x.run(ctx)
@@ -299,6 +299,9 @@ func (s *stream2) tell(x *exchange, o own) error {
 	h.Set("Content-Length", strconv.Itoa(o.size()))
 	if after := o.retryAfter(); after != "" {
 		h.Set("Retry-After", after)
+	}
+	if o.to != "" {
+		h.Set("Location", o.to)
 	}
 	s.w.WriteHeader(o.status)
 	if x.req.Head {

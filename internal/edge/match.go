@@ -17,6 +17,9 @@ type hosts struct {
 	wild  map[string]*paths // by what stands behind "*."
 	any   *paths
 
+	certs *certs      // nil: speaks http
+	acme  *challenges // nil: asks no ACME server
+
 	longest int // bytes of the longest key of wild: no longer end is looked up
 }
 

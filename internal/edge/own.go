@@ -14,9 +14,10 @@ type own struct {
 	status int
 	code   string
 	text   string
-	retry  bool  // say Retry-After: 1
-	after  int   // or so many seconds
-	page   *page // instead of text
+	retry  bool   // say Retry-After: 1
+	after  int    // or so many seconds
+	page   *page  // instead of text
+	to     string // say Location; "": nothing
 }
 
 var (
@@ -26,6 +27,7 @@ var (
 	slowHead  = own{status: 408, code: "slow_request", text: "the request head did not arrive in time"}
 	headLarge = own{status: 431, code: "head_too_large", text: "the request head is larger than this server accepts"}
 	lineLarge = own{status: 414, code: "target_too_long", text: "the request target is longer than this server accepts"}
+	httpsOnly = own{status: 400, code: "https_expected", text: "this address speaks https, and the request came by http"}
 	tooMany   = own{status: 503, code: "too_many_connections", text: "this server has too many connections", retry: true}
 )
 
@@ -78,6 +80,8 @@ func badRequest(r *h1.Refusal) own {
 // reasons are the reason phrases of the statuses above.
 func reason(status int) string {
 	switch status {
+	case 308:
+		return "Permanent Redirect"
 	case 400:
 		return "Bad Request"
 	case 404:
@@ -123,6 +127,10 @@ func appendOwn(out []byte, o own, head, close bool) []byte {
 	if after := o.retryAfter(); after != "" {
 		out = append(out, "\r\nRetry-After: "...)
 		out = append(out, after...)
+	}
+	if o.to != "" {
+		out = append(out, "\r\nLocation: "...)
+		out = append(out, o.to...)
 	}
 	if close {
 		out = append(out, "\r\nConnection: close"...)

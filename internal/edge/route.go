@@ -27,6 +27,8 @@ type route struct {
 	stable *share     // nil if the table names none
 	mirror *mirroring // nil: no request is copied
 	limits *limits
+	moved  *moved // plain requests go to https; nil: they do not
+	hsts   string // Strict-Transport-Security of answers; "": none
 
 	strip    string    // what is taken off the path; "": nothing
 	preview  *route    // for requests that ask for the candidate; nil: there is none
@@ -53,6 +55,9 @@ func (s *state) match(listener string, host, path []byte) *route {
 	h := s.listeners[listener]
 	if h == nil {
 		return nil
+	}
+	if h.acme != nil && h.acme.asks(host, path) {
+		return h.acme.route
 	}
 	r, _ := h.find(host, path)
 	return r

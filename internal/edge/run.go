@@ -31,6 +31,11 @@ func (x *exchange) choose(st *state) (*route, own) {
 	if r == nil {
 		return nil, noRoute
 	}
+	if x.moved != nil {
+		if o := x.movedTo(st); o.status != 0 {
+			return nil, o
+		}
+	}
 	x.lim = r.limits
 	if o := x.lim.forbids(x); o.status != 0 {
 		return nil, o

@@ -76,7 +76,12 @@ func newSessions(spec gapless.Route, r *route, keys gapless.SessionKeys) *sessio
 
 // place finds the route of the request.
 func (x *exchange) place(st *state) *route {
-	r, invited := st.match(x.listener, x.req.Host(), x.req.Path()).directed(&x.req)
+	r := st.match(x.listener, x.req.Host(), x.req.Path())
+	x.moved, x.hsts = nil, ""
+	if r != nil {
+		x.moved, x.hsts = r.moved, r.hsts
+	}
+	r, invited := r.directed(&x.req)
 	x.invited = invited
 	if r != nil {
 		x.fw.Strip = r.strip
@@ -160,9 +165,9 @@ func (x *exchange) part(kind string) string {
 // lines are the fields that the edge adds to an instance's answer, whose head
 // is in x.resp: what the client is to bring next time.
 func (x *exchange) lines() []byte {
-	x.added = x.added[:0]
+	x.added = x.appendHSTS(x.added[:0])
 	if x.invited == nil && x.session.by == nil {
-		return nil
+		return x.added
 	}
 	if m := x.invited; m != nil {
 		x.added = append(x.added, "Set-Cookie: "...)

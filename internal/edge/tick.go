@@ -77,7 +77,7 @@ func (c *conn) check(now int64, grace bool) {
 	if u == nil && w.waiting.Load() == 0 {
 		return
 	}
-	if since := w.waiting.Load(); since != 0 && now-since > goneAfter && look(c.reader.raw) == gone {
+	if since := w.waiting.Load(); since != 0 && now-since > goneAfter && c.left() {
 		w.gone.Store(true)
 		if u != nil {
 			u.SetReadDeadline(past)

@@ -137,6 +137,9 @@ func (h *Head) Method() []byte { return h.of(h.method) }
 // Path returns the target's path as it was sent, without the query.
 func (h *Head) Path() []byte { return h.of(h.path) }
 
+// Target returns what is asked for in origin form, or "*"; empty for "/".
+func (h *Head) Target() []byte { return h.of(h.target) }
+
 // Host returns the Host field, empty only for HTTP/1.0 requests without one.
 func (h *Head) Host() []byte { return h.of(h.hostValue) }
 
