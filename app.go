@@ -15,6 +15,8 @@ type App struct {
 	Hosts        []string          `json:"hosts,omitempty"`   // host names served; empty: every host
 	Path         string            `json:"path"`              // URL path prefix served; "/": all
 	Health       Health            `json:"health"`            // readiness and liveness probe of the web process
+	Balance      Balance           `json:"balance,omitzero"`  // how the edge spreads requests
+	Socket       string            `json:"socket,omitempty"`  // SocketPath, SocketFD: instances are reached by unix sockets; "": by TCP ports
 	Drain        Duration          `json:"drain"`             // longest wait for in-flight work before an instance is stopped
 	Grace        Duration          `json:"grace"`             // between SIGTERM and SIGKILL
 	StartTimeout Duration          `json:"start_timeout"`     // an instance must be ready within this time
@@ -89,6 +91,12 @@ type Preview struct {
 	Content string `json:"content,omitempty"` // of Cookie, exactly
 }
 
+// How instances are given a unix socket.
+const (
+	SocketPath = "path" // PORT is the absolute path that they listen on
+	SocketFD   = "fd"   // descriptor 3 listens already, as systemd hands it over
+)
+
 // WebProcess is the name of the process that serves HTTP.
 const WebProcess = "web"
 
@@ -112,6 +120,9 @@ type Health struct {
 	Path     string   `json:"path,omitempty"` // "": an accepted connection is enough
 	Interval Duration `json:"interval"`
 	Timeout  Duration `json:"timeout"`
+
+	Healthy   int `json:"healthy,omitempty"`   // good answers in a row that put an instance back; 0: 2
+	Unhealthy int `json:"unhealthy,omitempty"` // bad ones in a row that take it out; 0: 3
 }
 
 // LogPolicy bounds the logs of one app on disk.

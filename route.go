@@ -27,6 +27,7 @@ type Route struct {
 	Targets []Target `json:"targets"`
 	Probe   Health   `json:"probe"`
 	Hold    Duration `json:"hold"`
+	Balance Balance  `json:"balance,omitzero"`
 
 	TLS *TLS `json:"tls,omitempty"` // nil: no address speaks https
 
@@ -124,6 +125,9 @@ func (r Route) Validate() error {
 	}
 	if math.Abs(sum-1) > 1e-9 {
 		return Errorf(Invalid, "route of %s: weights sum to %v, not 1", r.App, sum)
+	}
+	if err := r.Balance.Validate(); err != nil {
+		return Errorf(Invalid, "route of %s: %w", r.App, err)
 	}
 	if r.Lease > 0 {
 		sum := 0.0

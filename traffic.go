@@ -62,7 +62,21 @@ type InstanceTraffic struct {
 
 	Refused    int      `json:"refused,omitempty"`     // connections refused in a row, by requests and probes
 	RefusedFor Duration `json:"refused_for,omitempty"` // since the first of them
+
+	Failed    int      `json:"failed,omitempty"`     // tries in a row that found no connection, or lost it, or got no answer in time
+	FailedFor Duration `json:"failed_for,omitempty"` // since the first of them
+	Ejected   Duration `json:"ejected,omitempty"`    // it is given nothing for so long from now on
+	Ejections uint64   `json:"ejections,omitempty"`
 }
+
+// Fails reports whether an instance fails in what lies between it and the
+// edge, and not just for a moment: what it answers is not asked.
+func (t InstanceTraffic) Fails() bool {
+	return t.Failed >= EjectAfter && t.FailedFor >= refusedFor
+}
+
+// EjectAfter is how many tries in a row must fail before an instance is left alone.
+const EjectAfter = 3
 
 // Refuses reports whether an instance refuses connections for good, and not
 // just for the moment in which its listener is made anew.
@@ -80,13 +94,15 @@ type ReleaseTraffic struct {
 	App      string    `json:"app"`
 	Release  string    `json:"release"`
 	Requests uint64    `json:"requests"`
-	Status   [6]uint64 `json:"status"`   // by class: [2] is 2xx; [0] is no answer at all
-	Failed   uint64    `json:"failed"`   // connect refused, reset, timeout or a malformed answer; not a client's abort
-	Aborted  uint64    `json:"aborted"`  // the client went away
-	Retried  uint64    `json:"retried"`  // repeated on another instance
-	Held     uint64    `json:"held"`     // waited because nothing was ready
-	HeldMax  Duration  `json:"held_max"` // the longest such wait
-	Latency  []uint64  `json:"latency"`  // counts per bucket; see LatencyBucket
+	Status   [6]uint64 `json:"status"`          // by class: [2] is 2xx; [0] is no answer at all
+	Failed   uint64    `json:"failed"`          // connect refused, reset, timeout or a malformed answer; not a client's abort
+	Aborted  uint64    `json:"aborted"`         // the client went away
+	Retried  uint64    `json:"retried"`         // repeated on another instance
+	Spent    uint64    `json:"spent,omitempty"` // not repeated because too many were
+	Over     uint64    `json:"over,omitempty"`  // came when the release had as many in flight as it may
+	Held     uint64    `json:"held"`            // waited because nothing was ready
+	HeldMax  Duration  `json:"held_max"`        // the longest such wait
+	Latency  []uint64  `json:"latency"`         // counts per bucket; see LatencyBucket
 }
 
 // LatencyBuckets is the length of ReleaseTraffic.Latency.

@@ -201,6 +201,7 @@ func (e *Edge) build(t gapless.Table) *state {
 			i := e.instances[k]
 			if i == nil {
 				i = newInstance(k)
+				i.since = e.now()
 				e.prepareForLoops(i)
 				e.instances[k] = i
 			}
@@ -212,6 +213,7 @@ func (e *Edge) build(t gapless.Table) *state {
 			return e.count(spec.App, release)
 		}
 		r := newRoute(spec, e.cfg.limitsOf(spec, queues[spec.App], e.pagesOf(spec)), find, count)
+		e.setBalance(r, spec)
 		r.sessions = newSessions(spec, r, t.SessionKeys)
 		r.mirror = e.newMirroring(r, spec, find)
 		if w, ok := candidateWeight(spec); ok {
@@ -234,6 +236,7 @@ func (e *Edge) build(t gapless.Table) *state {
 	}
 	e.endMirrors(t)
 	e.tls.furnish(st)
+	e.forgetBudgets(t)
 	for k := 0; len(e.counts)-len(apps) > keepCounts && k < len(e.counts); {
 		if c := e.counts[k]; apps[[2]string{c.app, c.release}] {
 			k++
@@ -250,7 +253,7 @@ func (e *Edge) count(app, release string) *traffic {
 			return t
 		}
 	}
-	t := &traffic{app: app, release: release}
+	t := &traffic{app: app, release: release, tempo: tempo{at: e.now()}}
 	e.counts = append(e.counts, t)
 	return t
 }

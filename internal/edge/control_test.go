@@ -200,17 +200,3 @@ func TestProbesTakeOutAndPutBack(t *testing.T) {
 	sick <- false
 	eventually(t, "put back", func() bool { return r.instance("v1.1").Healthy })
 }
-
-func TestProbeRule(t *testing.T) {
-	i := prober{instance: &instance{}}
-	var got []bool
-	for _, ok := range []bool{false, false, true, false, false, false, false, true, true} {
-		i.saw(ok)
-		got = append(got, i.unhealthy.Load())
-	}
-	for k, want := range []bool{false, false, false, false, false, true, true, false, false} {
-		if got[k] != want {
-			t.Errorf("after probe %d: out %v", k+1, got[k])
-		}
-	}
-}

@@ -46,7 +46,8 @@ type Edge struct {
 	loops     []*loop    // none: goroutines serve everything
 	listeners map[string]*listener
 	instances map[target]*instance
-	counts    []*traffic // oldest first
+	counts    []*traffic         // oldest first
+	budgets   map[string]*budget // per app
 	leases    map[string]*lease
 	mirrors   map[string]*mirror // per app
 	queues    map[string]*queue  // by app
@@ -57,6 +58,8 @@ type Edge struct {
 	saved  uint64     // version of the table that this edge stored or found stored
 
 	tls      *terminator
+	ejecting sync.Mutex // one at a time, so that two do not leave together
+
 	counters Counters
 	firsts   firsts
 	id       string // random, of this process
@@ -100,7 +103,7 @@ func Run(ctx context.Context, cfg Config) error {
 	e := &Edge{
 		cfg: cfg.withDefaults(), start: time.Now(), drained: make(chan struct{}),
 		listeners: map[string]*listener{}, instances: map[target]*instance{}, ticking: map[ticked]struct{}{},
-		queues: map[string]*queue{}, pages: map[string]*page{},
+		budgets: map[string]*budget{}, queues: map[string]*queue{}, pages: map[string]*page{},
 		id: newStart(), watchers: map[*watcher]struct{}{},
 	}
 	e.log = e.cfg.Log.With("edge", cfg.Generation)

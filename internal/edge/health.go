@@ -12,32 +12,33 @@ import (
 )
 
 const (
-	failuresOut     = 3 // probes in a row that take an instance out
 	probeInterval   = 2 * time.Second
 	probeTimeout    = 2 * time.Second
 	probeAnswerSize = 16 << 10
 )
 
-// prober knows how many probes of an instance failed in a row.
+// prober knows how many probes of an instance went the same way in a row.
 type prober struct {
 	*instance
-	failures int
+	health    gapless.Health
+	good, bad int
 }
 
-// saw is the rule: three failures in a row take an instance out, one success
-// puts it back. The probes never make anyone ready that the table does not name.
+// saw is the rule: so many failures in a row take an instance out, so many
+// successes put it back. The probes never make anyone ready that the table
+// does not name.
 func (p *prober) saw(ok bool) (changed bool) {
 	if ok {
-		p.failures = 0
-		return p.unhealthy.Swap(false)
+		p.good, p.bad = p.good+1, 0
+		return p.good >= healthyAfter(p.health) && p.unhealthy.Swap(false)
 	}
-	p.failures++
-	return p.failures == failuresOut && !p.unhealthy.Swap(true)
+	p.good, p.bad = 0, p.bad+1
+	return p.bad >= unhealthyAfter(p.health) && !p.unhealthy.Swap(true)
 }
 
 // watchHealth probes an instance until ctx ends.
 func (e *Edge) watchHealth(ctx context.Context, i *instance, h gapless.Health) {
-	p := prober{instance: i}
+	p := prober{instance: i, health: h}
 	t := time.NewTicker(cmp.Or(h.Interval.Std(), probeInterval))
 	defer t.Stop()
 	for {

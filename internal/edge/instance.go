@@ -28,6 +28,8 @@ type instance struct {
 	refused   atomic.Int64 // edge clock of the last failed connection
 	refusals  atomic.Int64 // connections refused in a row
 	refuses   atomic.Int64 // edge clock of the first of them
+	passive   passive
+	since     int64 // edge clock when a table named it first
 	probe     gapless.Health
 	stopProbe func()
 
@@ -95,13 +97,26 @@ func (i *instance) stay() {
 	i.leaving.Store(false)
 }
 
-// usable reports whether the pick may take it; the health is asked for
-// unless so many are out that it cannot be believed.
-func (i *instance) usable(now int64, anyHealth bool) bool {
-	if i.leaving.Load() {
+// trust is how much of what is known against an instance is believed.
+type trust uint8
+
+const (
+	wary  trust = iota // all of it
+	bold               // only that it refused a connection just now: too few would be left
+	blind              // nothing: there is nobody else
+)
+
+// usable reports whether the pick may take it.
+func (i *instance) usable(now int64, t trust) bool {
+	switch {
+	case i.leaving.Load():
+		return false
+	case t == blind:
+		return true
+	case now-i.refused.Load() <= int64(refusedPause):
 		return false
 	}
-	return anyHealth || !i.unhealthy.Load() && now-i.refused.Load() > int64(refusedPause)
+	return t == bold || !i.unhealthy.Load() && now >= i.passive.until.Load()
 }
 
 // refusedPause is how long an instance that refused a connection is not
@@ -239,5 +254,6 @@ func (i *instance) report(now int64) gapless.InstanceTraffic {
 	if t.Refused = int(i.refusals.Load()); t.Refused > 0 {
 		t.RefusedFor = gapless.Duration(max(0, now-i.refuses.Load()))
 	}
+	i.passive.report(&t, now)
 	return t
 }

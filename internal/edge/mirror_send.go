@@ -87,7 +87,7 @@ func (m *mirror) send() {
 // what they answer with what stable answered before.
 func (w *sender) carry(s *shadow) {
 	m := w.mirror
-	i := least(s.candidate, m.edge.now(), nil, false)
+	i, _ := least(s.candidate, m.edge.now(), nil, wary)
 	if i == nil || !i.mirrored() {
 		m.mu.Lock()
 		m.counts.Dropped++
@@ -125,9 +125,9 @@ func (w *sender) left(i *instance) {
 // askStable asks an instance of stable once more, another one where there is one.
 func (w *sender) askStable(s *shadow) (answer, bool) {
 	now := w.edge.now()
-	i := least(s.stable, now, []*instance{s.by}, false)
+	i, _ := least(s.stable, now, []*instance{s.by}, wary)
 	if i == nil {
-		i = least(s.stable, now, nil, false)
+		i, _ = least(s.stable, now, nil, wary)
 	}
 	if i == nil || !i.mirrored() {
 		return answer{}, false

@@ -23,6 +23,7 @@ type own struct {
 var (
 	noRoute   = own{status: 404, code: "no_route", text: "no app is served at this host and path"}
 	notReady  = own{status: 503, code: "not_ready", text: "no instance of this app is ready", retry: true}
+	overfull  = own{status: 503, code: "overfull", text: "this app has as many requests in flight as it may", retry: true}
 	tooLarge  = own{status: 413, code: "body_too_large", text: errLargeBody.Reason}
 	slowHead  = own{status: 408, code: "slow_request", text: "the request head did not arrive in time"}
 	headLarge = own{status: 431, code: "head_too_large", text: "the request head is larger than this server accepts"}

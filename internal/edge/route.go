@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +43,7 @@ type share struct {
 	arm       *arm // nil: no evidence
 	instances []*instance
 	drains    bool // it has instances that take nothing new
+	balance   *balance
 }
 
 func (s *state) names(t target) bool { return s.targets[t] }
@@ -162,65 +161,4 @@ func (r *route) toss(coin float64) *share {
 		last = s
 	}
 	return last // shares may sum to a little less than 1
-}
-
-// pick returns the least loaded usable instance of the release that the coin
-// chose, else of the stable one, else of any that has a weight; healthy ones
-// of any of these before unhealthy ones. nil: nobody is ready.
-func (r *route) pick(chosen *share, now int64, tried []*instance) *instance {
-	for _, anyHealth := range [...]bool{false, true} {
-		if i := least(chosen.instances, now, tried, anyHealth); i != nil {
-			return i
-		}
-		if r.stable != nil && r.stable.release != chosen.release {
-			if i := least(r.stable.instances, now, tried, anyHealth); i != nil {
-				return i
-			}
-		}
-		for _, s := range r.shares {
-			if s.release != chosen.release && s != r.stable && s.weight > 0 {
-				if i := least(s.instances, now, tried, anyHealth); i != nil {
-					return i
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// least returns the instance with the fewest requests in flight, starting at
-// a random one so that equals share; of many it compares two random ones.
-func least(list []*instance, now int64, tried []*instance, anyHealth bool) *instance {
-	n := len(list)
-	if n == 0 {
-		return nil
-	}
-	if n == 1 {
-		if i := list[0]; i.usable(now, anyHealth) && !slices.Contains(tried, i) {
-			return i
-		}
-		return nil
-	}
-	start := int(rand.Uint32N(uint32(n)))
-	if n > 8 {
-		a, b := list[start], list[rand.Uint32N(uint32(n))]
-		if a.usable(now, anyHealth) && b.usable(now, anyHealth) && len(tried) == 0 {
-			if b.inFlight.Load() < a.inFlight.Load() {
-				return b
-			}
-			return a
-		}
-	}
-	var best *instance
-	var load int64
-	for k := range n {
-		i := list[(start+k)%n]
-		if !i.usable(now, anyHealth) || slices.Contains(tried, i) {
-			continue
-		}
-		if l := i.inFlight.Load(); best == nil || l < load {
-			best, load = i, l
-		}
-	}
-	return best
 }

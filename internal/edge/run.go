@@ -87,7 +87,7 @@ func (x *exchange) carry(ctx context.Context, st *state, r *route) {
 // nobody is ready.
 func (x *exchange) take(r *route) *instance {
 	for !r.limits.paused {
-		i := r.pick(x.chosen, x.edge.now(), x.tried[:x.nTried])
+		i := x.pick(r)
 		if i == nil {
 			return nil
 		}
@@ -119,6 +119,7 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 	x.watch.upstream.Store(nil)
 	x.watch.answerDue.Store(0)
 	x.watch.waiting.Store(0)
+	x.heard(i, o)
 	x.let(i)
 	var bad *h1.Refusal
 	if x.pump != nil {
@@ -162,6 +163,10 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 			return false
 		}
 	}
+	if !x.mayRepeat() {
+		x.giveUp()
+		return false
+	}
 	x.fail(x.failure.code, i)
 	x.avoid(i)
 	return true
@@ -174,9 +179,10 @@ func (x *exchange) follow(st *state) *route {
 		return nil
 	}
 	// The request stays booked where its coin fell, also if that is gone.
-	chosen := &share{release: x.chosen.release, traffic: x.chosen.traffic, arm: x.chosen.arm}
+	chosen := &share{release: x.chosen.release, traffic: x.chosen.traffic, arm: x.chosen.arm, balance: x.chosen.balance}
 	if s := r.share(x.chosen.release); s != nil && s.traffic == x.chosen.traffic {
 		chosen.weight, chosen.upTo, chosen.instances = s.weight, s.upTo, s.instances
+		chosen.balance = s.balance
 	}
 	x.chosen, x.lim = chosen, r.limits
 	return r
@@ -202,7 +208,7 @@ func (x *exchange) avoid(i *instance) {
 func (x *exchange) hold(ctx context.Context, st *state, r *route) bool {
 	e := x.edge
 	left := x.patienceLeft(r)
-	if left <= 0 || x.watch.gone.Load() || !x.queueUp() {
+	if left <= 0 || x.watch.gone.Load() || x.overfull() || !x.queueUp() {
 		return false
 	}
 	if x.held == 0 {

@@ -40,6 +40,7 @@ func (e *Edge) tick() {
 			i.pool.expire(now)
 		}
 		e.mu.Unlock()
+		e.feel(now)
 		e.expireLeases()
 	}
 }

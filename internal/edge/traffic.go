@@ -14,6 +14,9 @@ type traffic struct {
 
 	requests, failed, aborted, retried, held atomic.Uint64
 
+	spent, over atomic.Uint64
+	tempo       tempo
+
 	heldMax atomic.Int64 // nanoseconds
 	status  [6]atomic.Uint64
 	latency [gapless.LatencyBuckets]atomic.Uint64
@@ -42,6 +45,7 @@ func (t *traffic) report() gapless.ReleaseTraffic {
 		App: t.app, Release: t.release,
 		Requests: t.requests.Load(), Failed: t.failed.Load(), Aborted: t.aborted.Load(),
 		Retried: t.retried.Load(), Held: t.held.Load(), HeldMax: gapless.Duration(t.heldMax.Load()),
+		Spent: t.spent.Load(), Over: t.over.Load(),
 		Latency: make([]uint64, gapless.LatencyBuckets),
 	}
 	for i := range r.Status {
