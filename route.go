@@ -35,7 +35,7 @@ type Route struct {
 	Lease    Duration      `json:"lease,omitempty"`    // judged: not renewed for this long, the edge applies Fallback by itself
 	Fallback []Weight      `json:"fallback,omitempty"` // with Lease; sum 1
 
-	Strip    bool         `json:"strip,omitempty"`    // take Path off before an instance gets the request
+	Strip    []string     `json:"strip,omitempty"`    // releases whose instances get requests without Path
 	Match    []MatchRule  `json:"match,omitempty"`    // before Sessions and the coin; the first that holds
 	Sessions *Sessions    `json:"sessions,omitempty"` // nil: each request is on its own
 	Mirror   *MirrorRoute `json:"mirror,omitempty"`

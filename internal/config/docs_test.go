@@ -28,6 +28,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("", s.keys(r))
 	add("health.", r.healthKeys(&gapless.Health{}))
 	add("judge.", r.judgeKeys(&gapless.JudgeSpec{}))
+	add("match.", r.matchKeys(&gapless.MatchRule{}))
 	add("preview.", r.previewKeys(&gapless.Preview{}))
 	add("logs.", r.logKeys(&gapless.LogPolicy{}))
 	add("releases.", r.releaseKeys(&gapless.ReleasePolicy{}))

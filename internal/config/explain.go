@@ -73,6 +73,26 @@ func explain(in Input, cpus int) ([]Setting, error) {
 			add(hosts, a.Hosts, "", "default")
 		}
 		add("path", a.Path, "", "default")
+		if s.given["strip"] {
+			add("strip", a.Strip, "", "default")
+		}
+		if s.given["sticky"] {
+			sticky := any(false)
+			if a.Sticky > 0 {
+				sticky = a.Sticky.String()
+			}
+			add("sticky", sticky, "", "default")
+		}
+		if len(a.Match) > 0 {
+			var rules []any
+			for _, m := range a.Match {
+				rules = append(rules, carried(m.Header, m.Value, m.Cookie, m.Content))
+			}
+			add("match", rules, "", "default")
+		}
+		if a.Skew != "" {
+			add("skew", a.Skew, "", "default")
+		}
 		health := map[string]any{"interval": a.Health.Interval.String(), "timeout": a.Health.Timeout.String()}
 		if a.Health.Path != "" {
 			health["path"] = a.Health.Path
@@ -114,12 +134,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		add("flip", a.Flip, "", "default")
 	}
 	if p := a.Preview; p != nil {
-		shown := map[string]any{}
+		shown := carried(p.Header, p.Value, p.Cookie, p.Content)
 		if p.Host != "" {
 			shown["host"] = p.Host
-		}
-		if p.Header != "" {
-			shown["header"] = p.Header + ": " + p.Value
 		}
 		add("preview", shown, "", "default")
 	}
@@ -159,6 +176,18 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		add("processes", processes, "", "default")
 	}
 	return out, nil
+}
+
+// carried is what a request carries, as one writes it.
+func carried(header, value, cookie, content string) map[string]any {
+	out := map[string]any{}
+	if header != "" {
+		out["header"] = header + ": " + value
+	}
+	if cookie != "" {
+		out["cookie"] = cookie + "=" + content
+	}
+	return out
 }
 
 // flagOf names a flag that says something, now or the last time.

@@ -27,7 +27,7 @@ const (
 
 // laterKeys are words of the design that a person may try already.
 var laterKeys = []string{
-	"mirror", "sticky", "tls", "flags", "migrate", "migrations", "metrics", "notify", "match", "image", "driver",
+	"mirror", "tls", "flags", "migrate", "migrations", "metrics", "notify", "image", "driver",
 }
 
 // settings is what gapless.yaml says, before package.json and the command
@@ -121,9 +121,13 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"memory":        s.ofWeb(r, r.memory(&s.web.Memory)),
 		"cpu":           s.ofWeb(r, r.cpu(&s.web.CPU)),
 		"listen":        s.ofWeb(r, r.list(&a.Listen, "listen", parseListen)),
-		"host":          s.ofWeb(r, r.list(&a.Hosts, "host", parseHost)),
-		"hosts":         s.ofWeb(r, r.list(&a.Hosts, "hosts", parseHost)),
+		"host":          s.ofWeb(r, r.list(&a.Hosts, "host", parseServed)),
+		"hosts":         s.ofWeb(r, r.list(&a.Hosts, "hosts", parseServed)),
 		"path":          s.ofWeb(r, r.str(&a.Path, "path", checkPath)),
+		"strip":         s.ofWeb(r, r.boolean(&a.Strip, "strip")),
+		"sticky":        s.ofWeb(r, r.sticky(&a.Sticky)),
+		"match":         s.ofWeb(r, r.match(&a.Match)),
+		"skew":          s.ofWeb(r, r.word(&a.Skew, "skew", []string{gapless.SkewPin})),
 		"health":        s.ofWeb(r, r.health(&a.Health)),
 		"drain":         r.duration(&a.Drain, "drain", 0, time.Hour),
 		"grace":         r.duration(&a.Grace, "grace", 0, 10*time.Minute),

@@ -88,6 +88,8 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"singleton": about("never two at once", trueOrFalse()), "cron": about("a schedule of five fields, local time; @daily, @every 10m", someText()),
 		"memory": about("per instance; over it: replaced", sizeOf()), "cpu": about("cores per instance", coresForm()),
 		"env": about("its own variables", envForm())})
+	matching := objectOf(r.matchKeys(&gapless.MatchRule{}), map[string]schema{
+		"header": about("Name: value", text(`:`)), "cookie": about("name=value", text(`=`))})
 	process["required"] = []string{"run"}
 	return map[string]schema{
 		"app":           about("name of the app", name),
@@ -112,7 +114,11 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"keep":          about("how long the old set stays warm after promote", durationForm()),
 		"flip":          about("blue-green: all traffic at once, no judged step before", trueOrFalse()),
 		"preview": about("how people reach a candidate before it has traffic", objectOf(r.previewKeys(&gapless.Preview{}), map[string]schema{
-			"host": someText(), "header": about("Name: value", text(`:`))})),
+			"host": someText(), "header": about("Name: value", text(`:`)), "cookie": about("name=value; an address with ?name=value sets it", text(`=`))})),
+		"strip":  about("instances get the URL without path", trueOrFalse()),
+		"sticky": about("the coin of a rollout is tossed once per client, for so long", anyOf(trueOrFalse(), durationForm())),
+		"match":  about("requests that go to the new release while it is rolled out, whatever the coin", anyOf(matching, schema{"type": "array", "items": matching, "minItems": 1})),
+		"skew":   about("pin: what a page loads comes from the release that the page came from", oneOf([]string{gapless.SkewPin})),
 		"shared": about("directories that outlive releases", oneOrMore(someText())),
 		"assets": about("directories of files that clients load; those of former releases keep answering", oneOrMore(someText())),
 		"releases": about("old releases that are kept for going back", objectOf(r.releaseKeys(&gapless.ReleasePolicy{}), map[string]schema{

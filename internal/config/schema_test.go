@@ -103,12 +103,12 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 	}
 	accepted := 0
 	for _, c := range append(goldenFiles(t),
-		"drain: 0", "build: false", "env: { A: 1, B: true, C: x }", "listen: 8080", "cpu: 1", "memory: 300M",
+		"drain: 0", "build: false", "sticky: true", "sticky: 1h", "skew: pin", "match: { cookie: a=b }", "match: [{ header: 'X: y' }, { cookie: a=b, header: 'X: y' }]", "path: /x\nstrip: true", "host: '*.example.com'", "env: { A: 1, B: true, C: x }", "listen: 8080", "cpu: 1", "memory: 300M",
 		"steps: [{start: 1}, warm, {weight: 0.05}, judge, {judge: 2m}, {judge: {within: 1m}}, pause, {pause: 10s}, {hook: ./x}, promote, {keep: 1m}]",
 		// wrong
 		"colour: red", "drain: soon", "drain: 10", "instances: many", "instances: 0", "strategy: fast", "flip: maybe", "health: { url: / }",
 		"steps: []", "steps: [{start: 1, warm: 1}]", "steps: [fly]", "steps: [start]", "processes: { worker: { instances: 1 } }", "processes: { A: x }",
-		"env: { A: [] }", "env: { 1A: x }", "logs: { keep: -1 }", "shared: []", "app: Shop", "judge: { on_undecided: cry }", "memory: [1]", "steps: [{hook: {on_resume: ask}}]",
+		"env: { A: [] }", "env: { 1A: x }", "logs: { keep: -1 }", "shared: []", "app: Shop", "judge: { on_undecided: cry }", "memory: [1]", "steps: [{hook: {on_resume: ask}}]", "sticky: soon", "skew: maybe", "match: []", "match: { cookie: [] }", "match: { path: /x }", "strip: 1",
 	) {
 		dir := write(t, map[string]string{FileName: c, "package.json": `{"scripts": {"start": "node server.js"}}`, "app.env": "A=1\n", ".env": "A=1\n"})
 		_, loads := load(Input{Dir: dir}, 8)
@@ -126,7 +126,7 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 	}
 	for _, bad := range []string{"colour: red", "drain: soon", "drain: 10", "instances: many", "instances: 0", "strategy: fast", "flip: maybe", "health: { url: / }",
 		"steps: []", "steps: [{start: 1, warm: 1}]", "steps: [fly]", "steps: [start]", "processes: { worker: { instances: 1 } }", "processes: { A: x }",
-		"env: { A: [] }", "env: { 1A: x }", "logs: { keep: -1 }", "shared: []", "app: Shop", "judge: { on_undecided: cry }", "memory: [1]", "steps: [{hook: {on_resume: ask}}]"} {
+		"env: { A: [] }", "env: { 1A: x }", "logs: { keep: -1 }", "shared: []", "app: Shop", "judge: { on_undecided: cry }", "memory: [1]", "steps: [{hook: {on_resume: ask}}]", "sticky: soon", "skew: maybe", "match: []", "match: { cookie: [] }", "match: { path: /x }", "strip: 1"} {
 		if valid(form, parsed(t, bad)) == nil {
 			t.Errorf("the schema takes %s", bad)
 		}

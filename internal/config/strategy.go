@@ -59,14 +59,14 @@ func (r *reader) maxErrors(dst *float64) setter {
 	}
 }
 
-// preview reads {host, header}.
+// preview reads {host, header, cookie}.
 func (s *settings) preview(r *reader) setter {
 	return func(n ast.Node) {
 		p := &gapless.Preview{}
 		before := len(r.problems.list)
 		r.object(n, "preview", r.previewKeys(p))
-		if p.Host == "" && p.Header == "" && len(r.problems.list) == before {
-			r.fail(n, faultf("preview has neither host nor header").withHint(`write preview: { host: next.example.com } or { header: "X-Preview: next" }`))
+		if p.Host == "" && p.Header == "" && p.Cookie == "" && len(r.problems.list) == before {
+			r.fail(n, faultf("preview has neither host, header nor cookie").withHint(`write preview: { host: next.example.com }, { header: "X-Preview: next" } or { cookie: preview=next }`))
 		}
 		s.app.Preview = p
 	}
@@ -83,15 +83,8 @@ func (r *reader) previewKeys(p *gapless.Preview) map[string]setter {
 			r.fail(n, f)
 			p.Host = host
 		},
-		"header": func(n ast.Node) {
-			text, ok := r.scalar(n, "header")
-			if !ok {
-				return
-			}
-			name, value, f := parseHeader(text)
-			r.fail(n, f)
-			p.Header, p.Value = name, value
-		},
+		"header": r.header(&p.Header, &p.Value),
+		"cookie": r.cookie(&p.Cookie, &p.Content, inviteForm),
 	}
 }
 
@@ -123,6 +116,7 @@ func (s *settings) checkPlan(p *problems) {
 	if a.Preview != nil && a.Preview.Host != "" && slices.Contains(a.Hosts, a.Preview.Host) {
 		misplaced("preview", faultf("%s is the host of a preview and of the app", a.Preview.Host).withHint("give the preview a host name of its own"))
 	}
+	s.checkRouting(p)
 	if !s.broken {
 		s.checkSteps(p)
 	}
@@ -167,8 +161,8 @@ func (s *settings) checkSteps(p *problems) {
 			if !ready {
 				fail(faultf("step %s comes before the new release is started and warm", st.Kind).withHint(order))
 			}
-			if st.Kind == gapless.StepPreview && s.app.Preview == nil {
-				fail(faultf("step preview has no host or header to show").withHint(`add preview: { host: next.example.com } at the top of the file`))
+			if st.Kind == gapless.StepPreview && s.app.Preview == nil && len(s.app.Match) == 0 {
+				fail(faultf("step preview has no host or header to show").withHint(`add preview: { host: next.example.com } or match: { cookie: tester=yes } at the top of the file`))
 			}
 			weighted = weighted || st.Kind == gapless.StepWeight
 		case gapless.StepJudge:

@@ -282,7 +282,7 @@ func parseHost(s string) (string, *fault) {
 	case strings.Contains(h, "://"), strings.Contains(h, "/"), strings.Contains(h, ":"):
 		return "", faultf("%s is not a host name: no scheme, port or path", quote(s)).withHint("write shop.example.com; ports are set by listen, paths by path")
 	case strings.Contains(h, "*"):
-		return "", faultf("%s: wildcards are not supported by this version yet", quote(s)).withHint("list the host names")
+		return "", faultf("%s is not a host name: a * can only stand for what is before the first dot of hosts", quote(s)).withHint("write *.example.com")
 	case len(h) > 253 || !hostForm.MatchString(h):
 		return "", faultf("%s is not a host name", quote(s)).withHint("letters, digits, - and dots; other alphabets in their xn-- form")
 	}

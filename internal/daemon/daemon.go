@@ -133,6 +133,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	d.work.Go(func() { d.backUp(ctx) })
 	d.work.Go(func() { d.collectOften(ctx) })
 	d.work.Go(func() { d.serveNetwork(ctx) })
+	d.work.Go(func() { d.router.renewKeys(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
 	if err != nil {

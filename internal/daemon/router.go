@@ -108,7 +108,7 @@ func (r *router) Apply(ctx context.Context, app string, route *gapless.Route) er
 		}
 	}
 	r.mu.Lock()
-	next := gapless.Table{Version: r.table.Version + 1}
+	next := gapless.Table{Version: r.table.Version + 1, SessionKeys: r.table.SessionKeys}
 	var before *gapless.Route
 	for i := range r.table.Routes {
 		if r.table.Routes[i].App == app {
@@ -120,11 +120,12 @@ func (r *router) Apply(ctx context.Context, app string, route *gapless.Route) er
 	if route != nil {
 		next.Routes = append(next.Routes, *route)
 	}
+	next.SessionKeys = r.keysFor(next)
 	if err := next.Validate(); err != nil {
 		r.mu.Unlock()
 		return err
 	}
-	if !reflect.DeepEqual(before, route) {
+	if !reflect.DeepEqual(before, route) || !reflect.DeepEqual(next.SessionKeys, r.table.SessionKeys) {
 		r.table = next
 		r.changed[app] = next.Version
 	}

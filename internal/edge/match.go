@@ -141,6 +141,16 @@ func cut(path string) (segment, rest string) {
 	return path, ""
 }
 
+// prefix is what instances of a release do not see of the path, "" for nothing.
+func (r *route) prefix(release string) string {
+	for _, s := range r.strip {
+		if s == release {
+			return r.path
+		}
+	}
+	return ""
+}
+
 // rule sends requests that carry something to a release without a coin.
 type rule struct {
 	gapless.MatchRule

@@ -28,7 +28,7 @@ type route struct {
 	moved  *moved // plain requests go to https; nil: they do not
 	hsts   string // Strict-Transport-Security of answers; "": none
 
-	strip    string    // what is taken off the path; "": nothing
+	strip    []string  // releases that do not see the path's prefix
 	preview  *route    // for requests that ask for the candidate; nil: there is none
 	rules    []rule    // that send requests somewhere without a coin
 	sessions *sessions // nil: each request is on its own
@@ -109,8 +109,8 @@ func newRoute(spec gapless.Route, limits *limits, find func(gapless.Target) *ins
 			s.instances = append(s.instances, i)
 		}
 	}
-	if spec.Strip {
-		r.strip = r.path
+	if r.path != "" {
+		r.strip = spec.Strip
 	}
 	alone := func(release string) *route { // all of it to one release, without a coin
 		s := &share{release: release, weight: 1, upTo: 1, traffic: count(release)}

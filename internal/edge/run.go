@@ -100,7 +100,7 @@ func (x *exchange) take(r *route) *instance {
 				x.fail(kindUnready, nil)
 			}
 		}
-		x.last = i
+		x.last, x.fw.Strip = i, r.prefix(i.release)
 		return i
 	}
 	return nil

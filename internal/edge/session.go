@@ -83,9 +83,6 @@ func (x *exchange) place(st *state) *route {
 	}
 	r, invited := r.directed(&x.req)
 	x.invited = invited
-	if r != nil {
-		x.fw.Strip = r.strip
-	}
 	return r
 }
 

@@ -106,7 +106,7 @@ func (d *decision) done(step gapless.Step) bool {
 		d.note("", "weight", "", "%s serves %s", d.s.Rollout.To, gapless.Percent(share))
 		return true
 	case gapless.StepPreview:
-		return !d.s.Preview || d.obs.Served.Known && d.obs.Served.Route != nil && d.obs.Served.Route.Preview != nil
+		return !d.s.Preview || d.obs.Served.Known && d.obs.Served.Route != nil && shows(d.obs.Served.Route)
 	case gapless.StepJudge:
 		return d.judged(step)
 	case gapless.StepPause:
@@ -148,7 +148,7 @@ func (d *decision) warm(process string) bool {
 // previewed reports whether the candidate says how people reach it, and is another one than stable.
 func (d *decision) previewed() bool {
 	to := d.obs.Releases[d.s.Rollout.To]
-	return to != nil && to.Spec.Preview != nil && to.Name != d.s.Stable
+	return to != nil && (to.Spec.Preview != nil || len(to.Spec.Match) > 0) && to.Name != d.s.Stable
 }
 
 // add makes a new member.

@@ -122,7 +122,7 @@ func (d *decision) strange(n uint64) bool {
 // of them, while stable answered as many; else 0. Where both take their time,
 // as with long polls, that says nothing, and neither does what was not counted.
 func (d *decision) unanswered() (n uint64) {
-	if d.obs.Cursor == nil || d.s.Preview { // those who look at a preview give it requests whose answers are not counted
+	if d.obs.Cursor == nil || d.s.Preview || d.uncounted() { // those who look at a preview give it requests whose answers are not counted
 		return 0
 	}
 	for _, m := range d.s.of(Candidate, gapless.WebProcess) {

@@ -38,6 +38,8 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 	if s.Down {
 		r.Hold = 0
 	}
+	direct(r, s, obs, share)
+	kept := ""
 	if s.Busy() && s.Rollout.To != lead && share > 0 {
 		r.Weights = []gapless.Weight{{Release: lead, Share: 1 - share}, {Release: s.Rollout.To, Share: share}}
 	}
@@ -57,10 +59,15 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 			continue // not even a fallback before it was given traffic
 		}
 		t := gapless.Target{Instance: m.ID, Release: m.Release, Address: in.Address}
-		if m.Role == Leaving || m.Role == Kept {
+		if m.Role == Kept && r.Sessions != nil && r.Sessions.Skew && m.Release != lead && (kept == "" || kept == m.Release) {
+			kept = m.Release
+		} else if m.Role == Leaving || m.Role == Kept {
 			t.Draining, t.Drain = true, obs.drain(m.Release, lead)
 		}
 		r.Targets = append(r.Targets, t)
+	}
+	if kept != "" && r.Share(kept) == 0 { // its pages may still load from it
+		r.Weights, r.Sessions.Kept = append(r.Weights, gapless.Weight{Release: kept}), kept
 	}
 	if !s.Busy() || s.Rollout.To == lead || s.Back {
 		return r
@@ -102,6 +109,10 @@ func same(a, b *gapless.Route) bool {
 		return a == b
 	}
 	x, y := *a, *b
+	if !slices.Equal(x.Strip, y.Strip) || !slices.Equal(x.Match, y.Match) {
+		return false
+	}
+	x.Strip, x.Match, y.Strip, y.Match = nil, nil, nil, nil
 	if !slices.Equal(x.Listen, y.Listen) || !slices.Equal(x.Hosts, y.Hosts) ||
 		!slices.Equal(x.Weights, y.Weights) || !slices.Equal(x.Fallback, y.Fallback) || !slices.Equal(x.Targets, y.Targets) {
 		return false
