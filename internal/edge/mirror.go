@@ -19,6 +19,7 @@ type mirroring struct {
 	candidate []*instance
 	stable    []*instance
 	release   string // the stable one
+	prefix    string // that the candidate does not see
 	*mirror
 }
 
@@ -77,7 +78,7 @@ func (e *Edge) newMirroring(r *route, spec gapless.Route, find func(gapless.Targ
 	if m == nil || r.stable == nil {
 		return nil
 	}
-	g := &mirroring{spec: *m, release: spec.Stable, stable: r.stable.instances, mirror: e.mirror(spec.App, m)}
+	g := &mirroring{spec: *m, release: spec.Stable, stable: r.stable.instances, prefix: r.prefix(m.Release), mirror: e.mirror(spec.App, m)}
 	for _, path := range m.Ignore {
 		if segments, err := gapless.MirrorPath(path); err == nil { // the table was checked
 			g.ignore = append(g.ignore, segments)
@@ -202,7 +203,9 @@ func (m *mirror) fits(n int64) bool { return m.bytes+n <= m.edge.cfg.MirrorBytes
 // copyRequest writes the head as it is sent upstream, marked as a copy. false:
 // it is one already.
 func (s *shadow) copyRequest(x *exchange) bool {
-	head := x.req.AppendRequest(make([]byte, 0, x.req.Size+512), &x.fw)
+	fw := x.fw
+	fw.Strip = s.prefix
+	head := x.req.AppendRequest(make([]byte, 0, x.req.Size+512), &fw)
 	line, rest, _ := bytes.Cut(head, []byte("\r\n"))
 	out := append(make([]byte, 0, len(head)+len(s.spec.Header)+len(s.spec.Value)+8), line...)
 	out = append(out, "\r\n"...)

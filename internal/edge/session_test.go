@@ -625,7 +625,7 @@ func TestSessionsAllocateNothing(t *testing.T) {
 	for range 100 {
 		ask()
 	}
-	if n := testing.AllocsPerRun(200, ask); n > 0 {
+	if n := testing.AllocsPerRun(100, ask); n > 0 {
 		t.Errorf("%v allocations per request", n)
 	}
 }
