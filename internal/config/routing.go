@@ -14,8 +14,8 @@ import (
 const sessionMin, sessionMax = time.Minute, 30 * 24 * time.Hour
 
 var (
-	cookieForm = regexp.MustCompile("^[!#-+\\--:<-\\[\\]-~]+$") // RFC 6265's cookie-octet
-	inviteForm = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)       // means itself in a URL
+	cookieForm = regexp.MustCompile(`^[!#-+\--:<-\[\]-~]+$`) // RFC 6265's cookie-octet
+	inviteForm = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)    // means itself in a URL
 )
 
 // sticky reads true, false or how long.
