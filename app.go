@@ -25,6 +25,7 @@ type App struct {
 	Strategy     string            `json:"strategy"`          // StrategyRolling, StrategyBlueGreen, StrategyCanary
 	Steps        []Step            `json:"steps,omitempty"`   // written by the user, instead of the strategy's own plan
 	Judge        JudgeSpec         `json:"judge"`             // what a judged step asks for
+	Mirror       Mirror            `json:"mirror,omitzero"`   // how requests are copied to a candidate
 	Keep         Duration          `json:"keep,omitempty"`    // blue-green: how long the old set stays warm after promote
 	Flip         bool              `json:"flip,omitempty"`    // blue-green: all traffic at once, no judged step before it
 	Preview      *Preview          `json:"preview,omitempty"` // how people reach a candidate before it has traffic
@@ -60,7 +61,8 @@ const (
 	StrategyRolling   = "rolling"
 	StrategyBlueGreen = "blue-green"
 	StrategyCanary    = "canary"
-	StrategySteps     = "steps" // the user's own: App.Steps
+	StrategyDark      = "dark-launch" // mirrored first, then by Mirror.Then
+	StrategySteps     = "steps"       // the user's own: App.Steps
 )
 
 // JudgeSpec says how a candidate is judged.

@@ -8,26 +8,27 @@ import (
 
 // Rollout is the journey of traffic from the stable release to a candidate.
 type Rollout struct {
-	ID       string    `json:"id"`
-	App      string    `json:"app"`
-	Kind     string    `json:"kind"`           // "up", "deploy", "restart", "scale"
-	From     string    `json:"from,omitempty"` // stable release; "" on the first
-	To       string    `json:"to"`             // candidate
-	Plan     []Step    `json:"plan"`
-	Cursor   int       `json:"cursor"` // index of the current step
-	Outcome  Outcome   `json:"outcome"`
-	Reason   string    `json:"reason,omitempty"` // why it was taken back or failed
-	Hint     string    `json:"hint,omitempty"`
-	Started  time.Time `json:"started"`
-	Finished time.Time `json:"finished,omitzero"`
-	Instance string    `json:"instance,omitempty"` // label of the instance that failed it
-	LogTail  []string  `json:"log_tail,omitempty"` // last lines of that instance
-	Launched bool      `json:"launched"`           // an instance of the candidate had started
-	Strategy string    `json:"strategy,omitempty"`
-	Verdict  *Verdict  `json:"verdict,omitempty"` // the latest
-	Waiting  string    `json:"waiting,omitempty"` // why it waits for a person; "" if it does not
-	Weight   float64   `json:"weight"`            // the candidate's share now
-	By       string    `json:"by,omitempty"`      // who asked for it, from the audit; told, not saved
+	ID       string        `json:"id"`
+	App      string        `json:"app"`
+	Kind     string        `json:"kind"`           // "up", "deploy", "restart", "scale"
+	From     string        `json:"from,omitempty"` // stable release; "" on the first
+	To       string        `json:"to"`             // candidate
+	Plan     []Step        `json:"plan"`
+	Cursor   int           `json:"cursor"` // index of the current step
+	Outcome  Outcome       `json:"outcome"`
+	Reason   string        `json:"reason,omitempty"` // why it was taken back or failed
+	Hint     string        `json:"hint,omitempty"`
+	Started  time.Time     `json:"started"`
+	Finished time.Time     `json:"finished,omitzero"`
+	Instance string        `json:"instance,omitempty"` // label of the instance that failed it
+	LogTail  []string      `json:"log_tail,omitempty"` // last lines of that instance
+	Launched bool          `json:"launched"`           // an instance of the candidate had started
+	Strategy string        `json:"strategy,omitempty"`
+	Verdict  *Verdict      `json:"verdict,omitempty"` // the latest
+	Waiting  string        `json:"waiting,omitempty"` // why it waits for a person; "" if it does not
+	Weight   float64       `json:"weight"`            // the candidate's share now
+	Mirror   *MirrorCounts `json:"mirror,omitempty"`  // what became of copies of requests, if any were made
+	By       string        `json:"by,omitempty"`      // who asked for it, from the audit; told, not saved
 }
 
 // Outcome is how a rollout ended, or Running.
@@ -45,10 +46,10 @@ type Step struct {
 	Kind    StepKind `json:"kind"`
 	Process string   `json:"process,omitempty"`
 	N       int      `json:"n,omitempty"`      // start, drain: how many instances
-	Weight  float64  `json:"weight,omitempty"` // weight: share of the candidate; 0 means by ready share
-	For     Duration `json:"for,omitempty"`    // judge, keep: at most; pause: how long, 0 until a person resumes
+	Weight  float64  `json:"weight,omitempty"` // weight: share of the candidate; 0 means by ready share. mirror: of the requests that are copied
+	For     Duration `json:"for,omitempty"`    // judge, keep: at most; pause, mirror: how long, 0 until a person resumes
 
-	OnUndecided string `json:"on_undecided,omitempty"` // judge: what to do when For is over
+	OnUndecided string `json:"on_undecided,omitempty"` // judge: what to do when For is over. mirror: where answers differ, or too few were compared
 	Note        string `json:"note,omitempty"`         // for people
 	Run         string `json:"run,omitempty"`          // hook: command line, run in the candidate's tree and environment
 	OnResume    string `json:"on_resume,omitempty"`    // hook: "rerun", "fail" or "ask" when the daemon died while it ran; default fail
@@ -70,6 +71,7 @@ const (
 	StepPause   StepKind = "pause"   // wait for For, or for a person
 	StepHook    StepKind = "hook"    // run a command; it decides by its exit code
 	StepKeep    StepKind = "keep"    // keep the old set warm for For after promote
+	StepMirror  StepKind = "mirror"  // copy requests to the candidate for For, compare its answers
 )
 
 // String writes a step for people. The plan before it runs and the rollout
@@ -119,6 +121,18 @@ func (s Step) String() string {
 		return fmt.Sprintf("pause for %s", s.For)
 	case StepHook:
 		return "hook: " + s.Run
+	case StepMirror:
+		text := "mirror"
+		if s.Weight > 0 {
+			text += " " + Percent(s.Weight)
+		}
+		if s.For > 0 {
+			text += fmt.Sprintf(" for %s", s.For)
+		}
+		if s.OnUndecided != "" {
+			text += fmt.Sprintf(", then %s if the answers differ", s.OnUndecided)
+		}
+		return text
 	case StepKeep:
 		return fmt.Sprintf("keep the old set warm for %s", s.For)
 	case StepDrain:

@@ -69,6 +69,9 @@ func (d *decision) enter(step gapless.Step) {
 	case gapless.StepJudge:
 		d.s.Watched, d.s.Looked = 0, d.now
 		d.note("", "judge", "", "watching %s at %s for at most %s", r.To, gapless.Percent(d.share()), step.For)
+	case gapless.StepMirror:
+		d.s.Watched, d.s.Looked = 0, d.now
+		d.note("", "mirror", "", "copying %s of the safe requests to %s for %s", gapless.Percent(step.Weight), r.To, step.For)
 	case gapless.StepPause:
 		if step.For == 0 {
 			d.wait("the plan pauses here, at %s", gapless.Percent(d.share()))
@@ -109,6 +112,8 @@ func (d *decision) done(step gapless.Step) bool {
 		return !d.s.Preview || d.obs.Served.Known && d.obs.Served.Route != nil && shows(d.obs.Served.Route)
 	case gapless.StepJudge:
 		return d.judged(step)
+	case gapless.StepMirror:
+		return d.shadowed(step)
 	case gapless.StepPause:
 		return step.For > 0 && d.now.Sub(d.s.Since) >= step.For.Std()
 	case gapless.StepHook:

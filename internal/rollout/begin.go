@@ -51,6 +51,7 @@ func begin(s State, id, kind string, to *gapless.Release, counts map[string]int,
 	s.Next, s.Down, s.Back, s.Entered = maps.Clone(counts), false, false, false
 	s.Since, s.Weight, s.Auto, s.Drained, s.Keep = now, 0, false, nil, 0
 	s.Preview, s.Paused, s.Skip, s.Hook, s.Judge, s.Cursor, s.Known = false, false, false, "", nil, nil, false
+	s.Mirrors, s.Shadowed = nil, time.Time{}
 	return s, nil
 }
 

@@ -45,7 +45,7 @@ func Resume(s State) (State, error) {
 	switch step.Kind {
 	case gapless.StepPause:
 		s.Skip = true
-	case gapless.StepJudge, gapless.StepHook:
+	case gapless.StepJudge, gapless.StepHook, gapless.StepMirror:
 		s.Skip = s.Paused && !strings.HasPrefix(s.Rollout.Waiting, byPerson)
 	}
 	s.Paused, s.Rollout.Waiting = false, ""

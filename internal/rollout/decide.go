@@ -19,6 +19,7 @@ type Observed struct {
 	Cursor    Cursor          // nil: no evidence could be had
 	Blind     bool            // there should be evidence, but it could not be read
 	Hooks     map[string]HookState
+	Mirrors   map[string]gapless.MirrorCounts // per edge process: of copies for this rollout
 }
 
 // ActionKind names what the runner is to do.
@@ -73,6 +74,7 @@ func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 	} else {
 		if d.s.Busy() && !d.s.Back {
 			d.weigh()
+			d.shadow()
 			d.watch()
 		}
 		if d.s.Busy() && !d.s.Back && (!hold || d.s.homeward()) {
@@ -217,6 +219,7 @@ func (d *decision) finish(o gapless.Outcome) {
 	d.s.Preview, d.s.Paused, d.s.Skip, d.s.Hook, d.s.Judge, d.s.Cursor, d.s.Keep = false, false, false, "", nil, nil, 0
 	d.s.Known = false
 	d.s.Folded, d.s.Watched, d.s.Looked = time.Time{}, 0, time.Time{}
+	d.s.Mirrors, d.s.Shadowed = nil, time.Time{}
 	switch {
 	case d.s.Down:
 		d.note("", "rollout.finished", "", "%s of %s ended: %s", r.Kind, r.To, r.Reason)

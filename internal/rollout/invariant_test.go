@@ -57,6 +57,7 @@ func (w *world) mayApply(r *gapless.Route) {
 			w.violate("%s is given %v before it was watched", s.Rollout.To, r.Share(s.Rollout.To))
 		}
 	}
+	w.mayMirror(s, r, r.Mirror != nil && has[r.Mirror.Release])
 	w.mayCarry(s, r, healthy)
 	if r.Preview != nil && (!s.Busy() || s.Back || r.Preview.Release != s.Rollout.To) {
 		w.violate("%s is shown to people at the wrong time", r.Preview.Release)
@@ -92,7 +93,8 @@ func (w *world) capacity(r *gapless.Route, seen []gapless.Instance) int {
 
 // onlyShown reports whether a target serves only those who ask for it.
 func onlyShown(r *gapless.Route, t gapless.Target) bool {
-	return r.Preview != nil && t.Release == r.Preview.Release && r.Share(t.Release) == 0
+	shown := r.Preview != nil && t.Release == r.Preview.Release || r.Mirror != nil && t.Release == r.Mirror.Release
+	return shown && r.Share(t.Release) == 0
 }
 
 func lookUp(list []gapless.Instance, id string) gapless.Instance {

@@ -14,6 +14,7 @@ import (
 // person spoke in between.
 func (w *world) walked(was, is State) {
 	w.counted(is)
+	w.copiesCounted(is)
 	defer w.lookedOn(is)
 	if key := judging(was); key != "" && key == w.watch {
 		if gap := w.now.Sub(w.watchAt); gap <= 5*time.Second && (!w.blind || w.unsaved) {
@@ -73,11 +74,22 @@ func (w *world) stuckEnd(s State) bool {
 // left checks how judged steps were left.
 func (w *world) left(was, is State) {
 	r := was.Rollout
-	if !was.Entered || was.Skip || was.Paused || was.Back || r.Cursor >= len(r.Plan) || r.Plan[r.Cursor].Kind != gapless.StepJudge ||
-		is.Rollout.Cursor <= r.Cursor {
+	if !was.Entered || was.Skip || was.Paused || was.Back || r.Cursor >= len(r.Plan) || is.Rollout.Cursor <= r.Cursor {
 		return
 	}
 	step := r.Plan[r.Cursor]
+	switch step.Kind {
+	case gapless.StepMirror:
+		w.tally["mirrored"]++
+		w.compared(was, is)
+		if w.watched+lookEvery < step.For.Std() && w.forgot != is.Rollout.ID {
+			w.violate("it goes on after %s of mirroring, %s were asked for", w.watched, step.For)
+		}
+		return
+	case gapless.StepJudge:
+	default:
+		return
+	}
 	if is.Rollout.Verdict != nil && is.Rollout.Verdict.Kind == gapless.NotWorse {
 		return
 	}
@@ -91,7 +103,7 @@ func (w *world) left(was, is State) {
 
 // judging names the judged step that a state is in.
 func judging(s State) string {
-	if !s.Busy() || s.Back || current(s).Kind != gapless.StepJudge {
+	if kind := current(s).Kind; !s.Busy() || s.Back || kind != gapless.StepJudge && kind != gapless.StepMirror {
 		return ""
 	}
 	return s.Rollout.ID + "/" + strconv.Itoa(s.Rollout.Cursor)

@@ -34,6 +34,8 @@ func Compile(app *gapless.App, counts map[string]int, old int) []gapless.Step {
 		return custom(app, counts)
 	case app.Strategy == gapless.StrategyBlueGreen:
 		return blueGreen(app, counts)
+	case app.Strategy == gapless.StrategyDark:
+		return darkLaunch(app, counts, old)
 	case app.Strategy == gapless.StrategyCanary:
 		return canary(app, counts)
 	}
@@ -175,6 +177,9 @@ func custom(app *gapless.App, counts map[string]int) []gapless.Step {
 			ready(step.Weight)
 		case gapless.StepPreview:
 			ready(0)
+		case gapless.StepMirror:
+			ready(0)
+			step = mirrorStep(app, step)
 		case gapless.StepJudge:
 			ready(0)
 			step.For = or(step.For, or(app.Judge.Within, canaryJudge))

@@ -307,6 +307,51 @@ func TestPlantedBugs(t *testing.T) {
 			})},
 		{"what one edge serves is taken for what all serve", "step", before(
 			func(s *State, o *Observed, _ time.Time) { o.Served.Known = true })},
+		{"copies are made on the way back", "at the wrong time", onRoute(
+			func(s State, _ Observed, r *gapless.Route) {
+				if s.Busy() && s.Back {
+					r.Mirror = &gapless.MirrorRoute{Rollout: s.Rollout.ID, Release: s.Rollout.To, Share: 0.1}
+				}
+			})},
+		{"requests are copied to nobody", "without a ready instance", onRoute(
+			func(_ State, _ Observed, r *gapless.Route) {
+				if m := r.Mirror; m != nil && r.Share(m.Release) == 0 {
+					r.Targets = slices.DeleteFunc(r.Targets, func(t gapless.Target) bool { return t.Release == m.Release })
+				}
+			})},
+		{"who gets copies gets requests, too", "because requests are copied", onRoute(
+			func(_ State, _ Observed, r *gapless.Route) {
+				if m := r.Mirror; m != nil && len(r.Weights) == 2 && r.Weights[1].Share == 0 {
+					r.Weights[0].Share, r.Weights[1].Share = 0.9, 0.1
+				}
+			})},
+		{"it does not matter that answers differ", "goes on from mirroring although", before(
+			func(_ *State, o *Observed, _ time.Time) {
+				for start, c := range o.Mirrors {
+					c.Differences = nil
+					o.Mirrors[start] = c
+				}
+			})},
+		{"it does not matter that no answer was compared", "goes on from mirroring although", before(
+			func(_ *State, o *Observed, _ time.Time) {
+				for start, c := range o.Mirrors {
+					c.Pairs += 100
+					o.Mirrors[start] = c
+				}
+			})},
+		{"the time before the copies counts as mirrored", "of mirroring", before(
+			func(s *State, _ *Observed, t time.Time) {
+				if s.Busy() && t.After(s.Since) && current(*s).Kind == gapless.StepMirror {
+					s.Watched, s.Looked = gapless.Duration(t.Sub(s.Since))+gapless.Duration(time.Second), t
+				}
+			})},
+		{"copies are counted again and again", "more copies than", after(
+			func(was State, is *State, _ Observed, _ *[]Action, _ time.Time) {
+				if was.Busy() && was.Rollout.Mirror != nil && is.Busy() && !is.Shadowed.Equal(was.Shadowed) {
+					sum := was.Rollout.Mirror.Plus(*is.Rollout.Mirror)
+					is.Rollout.Mirror = &sum
+				}
+			})},
 		{"when stable cannot come back, the candidate leaves all the same", "ready capacity falls to nobody", after(
 			func(_ State, is *State, o Observed, _ *[]Action, t time.Time) {
 				d := &decision{s: *is, obs: o, now: t}

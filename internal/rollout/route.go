@@ -43,6 +43,10 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 	if s.Busy() && s.Rollout.To != lead && share > 0 {
 		r.Weights = []gapless.Weight{{Release: lead, Share: 1 - share}, {Release: s.Rollout.To, Share: share}}
 	}
+	if r.Mirror = s.mirrored(obs, lead); r.Mirror != nil && share == 0 {
+		// Known to every edge, and given nothing: also by one that knows no mirrors.
+		r.Weights = append(r.Weights, gapless.Weight{Release: s.Rollout.To})
+	}
 	if web > 0 {
 		r.Targets = make([]gapless.Target, 0, web)
 	}
@@ -55,7 +59,7 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 		if !ok || in.Address == "" || in.State != gapless.Ready {
 			continue
 		}
-		if m.Role == Candidate && m.Release != lead && share == 0 && !s.Preview {
+		if m.Role == Candidate && m.Release != lead && share == 0 && !s.Preview && r.Mirror == nil {
 			continue // not even a fallback before it was given traffic
 		}
 		t := gapless.Target{Instance: m.ID, Release: m.Release, Address: in.Address}

@@ -259,6 +259,13 @@ func (r *Runner) observePlan(ctx context.Context, obs *Observed) {
 		}
 		r.warn("read evidence", err)
 	}
+	if m, ok := r.Evidence.(Mirrorer); ok && current(r.state).Kind == gapless.StepMirror {
+		var err error
+		if obs.Mirrors, err = m.Mirrored(ctx, r.App, r.state.Rollout.ID); err != nil {
+			obs.Blind = true
+		}
+		r.warn("read what copies were answered", err)
+	}
 	key := r.state.Hook
 	if key == "" {
 		return

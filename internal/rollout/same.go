@@ -18,6 +18,7 @@ func (s *State) same(o *State) bool {
 		s.Folded.Equal(o.Folded) && s.Watched == o.Watched && s.Looked.Equal(o.Looked) &&
 		slices.Equal(s.Members, o.Members) &&
 		sameMap(s.Counts, o.Counts) && sameMap(s.Drained, o.Drained) && sameMap(s.Next, o.Next) && sameMap(s.Cursor, o.Cursor) &&
+		s.Shadowed.Equal(o.Shadowed) && (s.Mirrors == nil) == (o.Mirrors == nil) && maps.EqualFunc(s.Mirrors, o.Mirrors, gapless.MirrorCounts.Equal) &&
 		sameRollout(s.Rollout, o.Rollout) && sameJudge(s.Judge, o.Judge)
 }
 
@@ -30,6 +31,7 @@ func sameRollout(a, b *gapless.Rollout) bool {
 		a.Started.Equal(b.Started) && a.Finished.Equal(b.Finished) && a.Instance == b.Instance &&
 		a.By == b.By && a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
 		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && *a.Verdict == *b.Verdict) &&
+		(a.Mirror == b.Mirror || a.Mirror != nil && b.Mirror != nil && a.Mirror.Equal(*b.Mirror)) &&
 		slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
 }
 

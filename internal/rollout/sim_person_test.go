@@ -16,10 +16,12 @@ func (w *world) release(t temper) *gapless.Release {
 		Drain: gapless.Duration(simDrain), Grace: gapless.Duration(time.Second),
 		Hold: gapless.Duration(5 * time.Second), Soak: within(3 * time.Second),
 		Judge:    gapless.JudgeSpec{Within: within(3 * time.Second), OnUndecided: w.undecided()},
-		Strategy: []string{gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary}[w.rng.IntN(3)],
-		Flip:     w.rng.IntN(4) == 0,
+		Strategy: []string{gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary, gapless.StrategyDark}[w.rng.IntN(4)],
+		Mirror: gapless.Mirror{For: within(3 * time.Second), OnDifference: w.undecided(),
+			Then: []string{"", gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary}[w.rng.IntN(4)]},
+		Flip: w.rng.IntN(4) == 0,
 	}
-	if w.rng.IntN(2) == 0 || spec.Strategy == gapless.StrategyBlueGreen {
+	if w.rng.IntN(2) == 0 || spec.Strategy == gapless.StrategyBlueGreen || spec.Mirror.Then == gapless.StrategyBlueGreen {
 		spec.Keep = within(8 * time.Second)
 	}
 	if w.rng.IntN(2) == 0 {
@@ -81,7 +83,7 @@ func (w *world) ownSteps() []gapless.Step {
 	var out []gapless.Step
 	for range 1 + w.rng.IntN(7) {
 		d := gapless.Duration(w.between(time.Second, 3*time.Second))
-		switch w.rng.IntN(14) {
+		switch w.rng.IntN(15) {
 		case 0:
 			out = append(out, gapless.Step{Kind: gapless.StepStart, N: 1 + w.rng.IntN(3)})
 		case 1:
@@ -94,6 +96,8 @@ func (w *world) ownSteps() []gapless.Step {
 			out = append(out, gapless.Step{Kind: gapless.StepWeight, Weight: []float64{0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.9, 1}[w.rng.IntN(8)]})
 		case 7, 8:
 			out = append(out, gapless.Step{Kind: gapless.StepJudge, For: d, OnUndecided: w.undecided()})
+		case 14:
+			out = append(out, gapless.Step{Kind: gapless.StepMirror, Weight: []float64{0, 0.1, 1}[w.rng.IntN(3)], For: d, OnUndecided: w.undecided()})
 		case 9:
 			out = append(out, gapless.Step{Kind: gapless.StepPause, For: d})
 		case 10:

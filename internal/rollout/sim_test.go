@@ -159,7 +159,7 @@ func TestSimulation(t *testing.T) {
 		string(gapless.Promoted): 10, string(gapless.TakenBack): 10, string(gapless.NothingStarted): 10,
 		"promoted after judging": 50, "proven worse": 200, "the edge fell back": 1000, "undecided": 1000, "a hook failed": 1000,
 		"a hook may have run": 2000, "aborted": 200, "a person promoted": 200, "a person was asked": 50, "back to a kept set": 1000,
-		"a kept instance was replaced": 4000, "stable is lost": 2000,
+		"a kept instance was replaced": 4000, "stable is lost": 2000, "mirrored": 200, "answers differ": 10000,
 	} {
 		if n >= 20000 && uint64(tally[what]) < n/least {
 			t.Errorf("%q happened only %d times in %d stories: they say little of it", what, tally[what], n)
@@ -171,7 +171,7 @@ func TestSimulation(t *testing.T) {
 func (w *world) met(r *gapless.Rollout) {
 	for reason, what := range map[string]string{
 		"more often than": "proven worse", "of its requests": "proven worse", "nobody judged": "the edge fell back", "undecided": "undecided",
-		"hook failed": "a hook failed", "the daemon died": "a hook may have run", "aborted": "aborted", "cannot become ready either": "stable is lost",
+		"hook failed": "a hook failed", "the daemon died": "a hook may have run", "answers otherwise": "answers differ", "aborted": "aborted", "cannot become ready either": "stable is lost",
 	} {
 		if strings.Contains(r.Reason, reason) {
 			w.tally[what]++
@@ -211,7 +211,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 			var wishes []wish
 			for _, temper := range []temper{good, w.sureTemper(), w.sureTemper()} {
 				rel := w.release(temper) // no plan that may end otherwise because nobody watched for a while
-				rel.Spec.Steps, rel.Spec.Judge.OnUndecided = nil, gapless.OnUndecidedContinue
+				rel.Spec.Steps, rel.Spec.Judge.OnUndecided, rel.Spec.Mirror.OnDifference = nil, gapless.OnUndecidedContinue, gapless.OnUndecidedContinue
 				wishes = append(wishes, wish{"deploy", rel})
 			}
 			wishes = append(wishes, wish{kind: "restart"}, wish{kind: "scale"})

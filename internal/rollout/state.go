@@ -68,6 +68,9 @@ type State struct {
 	Folded  time.Time        `json:"folded,omitzero"`   // when Judge was last brought up to date
 	Watched gapless.Duration `json:"watched,omitempty"` // how long the judged step was watched, up to Looked
 	Looked  time.Time        `json:"looked,omitzero"`
+
+	Mirrors  map[string]gapless.MirrorCounts `json:"mirrors,omitempty"` // what each edge process counted of copies
+	Shadowed time.Time                       `json:"shadowed,omitzero"` // when that was last brought up to date
 }
 
 // Clone returns a deep copy.
@@ -77,6 +80,7 @@ func (s State) Clone() State {
 	s.Next = maps.Clone(s.Next)
 	s.Members = slices.Clone(s.Members)
 	s.Cursor = maps.Clone(s.Cursor)
+	s.Mirrors = maps.Clone(s.Mirrors)
 	if s.Rollout != nil {
 		r := *s.Rollout
 		r.Plan = slices.Clone(r.Plan)
@@ -129,7 +133,7 @@ func (s *State) woke(now time.Time) {
 	if latest(&s.Since); s.Busy() && s.Back {
 		s.Since = now
 	}
-	s.Folded = time.Time{}
+	s.Folded, s.Shadowed = time.Time{}, time.Time{}
 	for i := range s.Members {
 		m := &s.Members[i]
 		if m.Role == Kept && m.Since.After(now) {

@@ -39,6 +39,7 @@ func (s *stage) made(t temper, processes ...gapless.Process) *gapless.Release {
 	}
 	rel.Spec.Strategy, rel.Spec.Steps, rel.Spec.Judge = gapless.StrategyRolling, nil, gapless.JudgeSpec{}
 	rel.Spec.Keep, rel.Spec.Flip, rel.Spec.Preview = 0, false, nil
+	rel.Spec.Mirror = gapless.Mirror{}
 	rel.Spec.Soak = gapless.Duration(2 * time.Second)
 	return rel
 }

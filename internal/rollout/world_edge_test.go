@@ -25,6 +25,7 @@ type edge struct {
 	long   map[string]time.Time // a request is in flight at least so long
 	dark   time.Time
 	exit   time.Time
+	copies gapless.MirrorTraffic // that it made, and what came of them
 }
 
 type delivery struct {
@@ -181,6 +182,7 @@ func (w *world) serve(e *edge) {
 		e.fell = true
 	}
 	w.toss(e)
+	w.copyTo(e)
 	for _, p := range w.procs {
 		id := p.in.ID
 		n := e.flight[id]

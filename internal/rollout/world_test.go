@@ -45,14 +45,16 @@ type world struct {
 	fell       bool                        // in this round the engine saw that an edge fell back
 	ran        map[string]int              // hooks, by key
 
-	watch     string        // the judged step that is watched: rollout/cursor
-	watchAt   time.Time     // the last look at it
-	watched   time.Duration // how long it was watched
-	forgot    string        // rollout of which a save was lost: more was watched than it knows
-	judgedSum uint64        // bad answers in the judge when its verdict was last checked
-	aborted   string        // rollout that a person took back, and the disk knows
-	forced    string        // rollout that a person promoted
-	warm      []string      // kept instances that a rollback found
+	watch     string                          // the judged step that is watched: rollout/cursor
+	watchAt   time.Time                       // the last look at it
+	watched   time.Duration                   // how long it was watched
+	forgot    string                          // rollout of which a save was lost: more was watched than it knows
+	judgedSum uint64                          // bad answers in the judge when its verdict was last checked
+	aborted   string                          // rollout that a person took back, and the disk knows
+	forced    string                          // rollout that a person promoted
+	warm      []string                        // kept instances that a rollback found
+	copiesOf  string                          // rollout of which told is
+	told      map[string]gapless.MirrorCounts // per edge: what of copies the engine was told last
 
 	edges   []*edge
 	version uint64         // of the table applied last
