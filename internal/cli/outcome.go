@@ -65,6 +65,9 @@ func (c *command) waiting(r gapless.Rollout) {
 	if line := evidence(r); line != "" {
 		c.term.sayf("  %s", line)
 	}
+	for _, line := range copiesLines(r, 3) {
+		c.term.sayf("%s", line)
+	}
 	c.term.hintf("go on: gapless resume %s · all traffic now: gapless promote %s · take it back: gapless abort %s", r.App, r.App, r.App)
 	c.term.annotate("warning", r.App+" "+r.To+" waits: "+r.Waiting)
 }

@@ -129,6 +129,12 @@ func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
 			t.answerf("  %s", plainText(r.Verdict.Reason))
 		}
 	}
+	if lines := copiesLines(r, gapless.MostDifferences); len(lines) > 0 {
+		t.answerf("")
+		for _, line := range lines {
+			t.answerf("%s", line)
+		}
+	}
 	t.answerf("")
 	for _, e := range events {
 		mark, style := markOf(e)

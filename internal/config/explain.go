@@ -127,6 +127,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		}
 		add("judge", judge, "", "default")
 	}
+	if s.given["mirror"] {
+		add("mirror", mirrorShown(a.Mirror), "", "default")
+	}
 	if s.given["keep"] {
 		add("keep", a.Keep.String(), "", "default")
 	}

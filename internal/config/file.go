@@ -27,7 +27,7 @@ const (
 
 // laterKeys are words of the design that a person may try already.
 var laterKeys = []string{
-	"mirror", "tls", "flags", "migrate", "migrations", "metrics", "notify", "image", "driver",
+	"tls", "flags", "migrate", "migrations", "metrics", "notify", "image", "driver",
 }
 
 // settings is what gapless.yaml says, before package.json and the command
@@ -137,6 +137,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"strategy":      r.word(&a.Strategy, "strategy", strategies),
 		"steps":         s.ofWeb(r, s.steps(r)),
 		"judge":         s.ofWeb(r, r.judge(&a.Judge)),
+		"mirror":        s.ofWeb(r, r.mirror(&a.Mirror)),
 		"keep":          s.ofWeb(r, r.duration(&a.Keep, "keep", stepMin, stepMax)),
 		"flip":          s.ofWeb(r, r.boolean(&a.Flip, "flip")),
 		"preview":       s.ofWeb(r, s.preview(r)),

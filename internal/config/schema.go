@@ -81,6 +81,12 @@ func (s *settings) forms(r *reader) map[string]schema {
 	judge := objectOf(r.judgeKeys(&gapless.JudgeSpec{}), map[string]schema{
 		"within": about("longest judged step", durationForm()), "on_undecided": about("at the end of a judged step that proved nothing", oneOf(undecided)),
 		"max_errors": about("share of bad answers that is never fine, at most 50 %", shareForm())})
+	mirror := objectOf(r.mirrorKeys(&gapless.Mirror{}), map[string]schema{
+		"percent": about("share of the safe requests that is copied", shareForm()), "for": about("how long", durationForm()),
+		"compare": about("what of the answers", oneOf(comparisons)), "ignore": about("parts of JSON bodies that may differ: /items/*/updatedAt", oneOrMore(text(`^/`))),
+		"deadline": about("of one copy", durationForm()), "header": about("that copies carry, as Name: value", text(`:`)),
+		"credentials":   about("whether copies have Cookie and Authorization", oneOf(credentials)),
+		"on_difference": about("what to do where answers differ", oneOf(undecided)), "then": about("strategy after a dark launch", oneOf(afterMirror))})
 	health := objectOf(r.healthKeys(&gapless.Health{}), map[string]schema{
 		"path": about("a 2xx or 3xx answer is ready", text(`^/`)), "interval": durationForm(), "timeout": durationForm()})
 	process := objectOf(s.processKeys(r, &gapless.Process{}), map[string]schema{
@@ -111,6 +117,7 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"strategy":      about("how a release takes over", oneOf(strategies)),
 		"steps":         about("a plan of one's own", schema{"type": "array", "items": s.stepForm(r), "minItems": 1}),
 		"judge":         about("what a judged step asks for", judge),
+		"mirror":        about("how requests are copied to a candidate before it has traffic", mirror),
 		"keep":          about("how long the old set stays warm after promote", durationForm()),
 		"flip":          about("blue-green: all traffic at once, no judged step before", trueOrFalse()),
 		"preview": about("how people reach a candidate before it has traffic", objectOf(r.previewKeys(&gapless.Preview{}), map[string]schema{
@@ -149,12 +156,14 @@ func (s *settings) stepForm(r *reader) schema {
 	slices.Sort(bare)
 	judge := objectOf(r.judgeStepKeys(step), map[string]schema{"within": durationForm(), "on_undecided": oneOf(undecided)})
 	hook := objectOf(r.hookKeys(step), map[string]schema{"run": someText(), "on_resume": oneOf([]string{"rerun", "fail", "ask"})})
+	mirror := objectOf(r.mirrorStepKeys(step), map[string]schema{"percent": shareForm(), "for": durationForm(), "on_difference": oneOf(undecided)})
 	hook["required"] = []string{"run"}
 	nothing := schema{"type": "null"}
 	m := objectOf(valued, map[string]schema{
 		"start": about("so many more", countForm()), "scale": about("so many in all", countForm()),
 		"weight": about("share of the traffic", shareForm()), "judge": about("at most so long", anyOf(durationForm(), judge, nothing)),
-		"pause": about("so long, or until a person resumes", anyOf(durationForm(), nothing)), "hook": about("a command", anyOf(someText(), hook)),
+		"mirror": about("share of the safe requests that is copied", anyOf(shareForm(), mirror, nothing)),
+		"pause":  about("so long, or until a person resumes", anyOf(durationForm(), nothing)), "hook": about("a command", anyOf(someText(), hook)),
 		"keep": about("the old set stays warm", durationForm()),
 	})
 	props := m["properties"].(schema)

@@ -17,7 +17,7 @@ type placed struct {
 }
 
 // laterSteps are steps of the design that no engine carries out yet.
-var laterSteps = []string{"build", "test", "push", "expand", "contract", "mirror"}
+var laterSteps = []string{"build", "test", "push", "expand", "contract"}
 
 // stepDrain is accepted at the end of a plan: the old set is drained there anyway.
 const stepDrain = "drain"
@@ -116,6 +116,7 @@ func (s *settings) stepKinds(r *reader, step *gapless.Step) map[string]stepKind 
 		"warm":    {},
 		"preview": {},
 		"weight":  {r.share(&step.Weight, "weight"), "5%"},
+		"mirror":  {r.mirrorStep(step), ""},
 		"judge":   {r.judgeStep(step), ""},
 		"pause":   {r.duration(&step.For, "pause", stepMin, stepMax), ""},
 		"hook":    {r.hook(step), "./smoke.sh"},

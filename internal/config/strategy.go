@@ -14,7 +14,7 @@ import (
 const stepMin, stepMax = time.Second, 7 * 24 * time.Hour
 
 var (
-	strategies = []string{gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary}
+	strategies = []string{gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary, gapless.StrategyDark}
 	undecided  = []string{gapless.OnUndecidedContinue, gapless.OnUndecidedPause, gapless.OnUndecidedRollback}
 )
 
@@ -100,13 +100,24 @@ func (s *settings) checkPlan(p *problems) {
 	if own {
 		misplaced("strategy", faultf("strategy and steps are both given; steps are the whole plan").withHint("remove one of them"))
 	}
-	blueGreen := !own && a.Strategy == gapless.StrategyBlueGreen
+	dark := !own && a.Strategy == gapless.StrategyDark
+	traffic := a.Strategy // how it gets traffic
+	if dark {
+		if traffic = a.Mirror.Then; traffic == "" {
+			traffic = gapless.StrategyCanary
+		}
+	} else if a.Mirror.Then != "" {
+		misplaced("mirror", faultf("then belongs to strategy dark-launch").withHint("remove it, or write strategy: dark-launch"))
+	} else if !slices.ContainsFunc(s.plan, func(st placed) bool { return st.Kind == gapless.StepMirror }) {
+		misplaced("mirror", faultf("nothing is mirrored in this plan").withHint("write strategy: dark-launch, or steps with the step mirror"))
+	}
+	blueGreen := !own && traffic == gapless.StrategyBlueGreen
 	if a.Flip && !blueGreen {
 		misplaced("flip", faultf("flip belongs to strategy blue-green").withHint("remove it, or write strategy: blue-green"))
 	}
 	if own {
 		misplaced("keep", faultf("keep belongs to a strategy; here the plan is written as steps").withHint("write it as a step: - keep: %s", a.Keep))
-	} else if a.Strategy == gapless.StrategyRolling {
+	} else if traffic == gapless.StrategyRolling {
 		misplaced("keep", faultf("strategy rolling keeps no old set").withHint("remove it, or write strategy: blue-green or canary"))
 	}
 	shown := slices.ContainsFunc(s.plan, func(st placed) bool { return st.Kind == gapless.StepPreview })
@@ -157,7 +168,7 @@ func (s *settings) checkSteps(p *problems) {
 				fail(faultf("nothing was started that could get warm").withHint(order))
 			}
 			ready = started
-		case gapless.StepWeight, gapless.StepPreview:
+		case gapless.StepWeight, gapless.StepPreview, gapless.StepMirror:
 			if !ready {
 				fail(faultf("step %s comes before the new release is started and warm", st.Kind).withHint(order))
 			}
