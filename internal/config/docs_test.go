@@ -29,6 +29,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("health.", r.healthKeys(&gapless.Health{}))
 	add("judge.", r.judgeKeys(&gapless.JudgeSpec{}))
 	add("match.", r.matchKeys(&gapless.MatchRule{}))
+	add("mirror.", r.mirrorKeys(&gapless.Mirror{}))
 	add("preview.", r.previewKeys(&gapless.Preview{}))
 	add("logs.", r.logKeys(&gapless.LogPolicy{}))
 	add("releases.", r.releaseKeys(&gapless.ReleasePolicy{}))
