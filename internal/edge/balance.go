@@ -135,11 +135,11 @@ func (s *share) full() bool { return s.inFlight() >= s.balance.limit }
 // overfull reports whether this request came to a release at its limit.
 func (x *exchange) overfull() bool { return x.failure.code == overfull.code }
 
-// inFlight is what the instances of a release have to do. Upgraded connections
+// inFlight is what the instances of a release have to do for users. Upgraded connections
 // stay open by their nature, and are not counted.
 func (s *share) inFlight() (n int64) {
 	for _, i := range s.instances {
-		n += i.inFlight.Load() - i.upgraded.Load()
+		n += i.inFlight.Load() - i.upgraded.Load() - i.copies.Load()
 	}
 	return n
 }

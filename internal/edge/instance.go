@@ -21,6 +21,7 @@ type instance struct {
 
 	inFlight atomic.Int64
 	upgraded atomic.Int64
+	copies   atomic.Int64 // of inFlight
 	requests atomic.Uint64
 	leaving  atomic.Bool // draining, or no longer in the table: takes no new request
 

@@ -20,6 +20,8 @@ type mirroring struct {
 	stable    []*instance
 	release   string // the stable one
 	prefix    string // that the candidate does not see
+
+	stablePrefix string // that stable does not see
 	*mirror
 }
 
@@ -56,7 +58,8 @@ const (
 // shadow is one copy of a request, and what stable answered to it.
 type shadow struct {
 	*mirroring
-	request []byte
+	request []byte // to the candidate
+	again   []byte // to stable
 	what    string // method and path, for people
 	head    bool   // a HEAD request
 	pair    bool   // stable is to be asked once more
@@ -78,7 +81,7 @@ func (e *Edge) newMirroring(r *route, spec gapless.Route, find func(gapless.Targ
 	if m == nil || r.stable == nil {
 		return nil
 	}
-	g := &mirroring{spec: *m, release: spec.Stable, stable: r.stable.instances, prefix: r.prefix(m.Release), mirror: e.mirror(spec.App, m)}
+	g := &mirroring{spec: *m, release: spec.Stable, stable: r.stable.instances, prefix: r.prefix(m.Release), stablePrefix: r.prefix(spec.Stable), mirror: e.mirror(spec.App, m)}
 	for _, path := range m.Ignore {
 		if segments, err := gapless.MirrorPath(path); err == nil { // the table was checked
 			g.ignore = append(g.ignore, segments)
@@ -188,23 +191,40 @@ func (g *mirroring) sample(x *exchange) *shadow {
 	m := g.mirror
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.fits(int64(len(s.request))) || m.open >= m.edge.cfg.MirrorQueue {
+	size := int64(len(s.request))
+	if s.stablePrefix != s.prefix {
+		size += int64(len(s.again))
+	}
+	if !m.fits(size) || m.open >= m.edge.cfg.MirrorQueue {
 		m.counts.Copied++
 		m.counts.Dropped++
 		return nil
 	}
-	s.size = int64(len(s.request))
+	s.size = size
 	m.open, m.bytes = m.open+1, m.bytes+s.size
 	return s
 }
 
 func (m *mirror) fits(n int64) bool { return m.bytes+n <= m.edge.cfg.MirrorBytes }
 
-// copyRequest writes the head as it is sent upstream, marked as a copy. false:
-// it is one already.
-func (s *shadow) copyRequest(x *exchange) bool {
+// copyRequest writes the requests that are sent upstream. false: what came is
+// a copy already.
+func (s *shadow) copyRequest(x *exchange) (ok bool) {
+	if s.request, ok = s.marked(x, s.prefix); !ok {
+		return false
+	}
+	if s.again = s.request; s.stablePrefix != s.prefix && s.pair {
+		s.again, _ = s.marked(x, s.stablePrefix)
+	}
+	s.what = shown(string(x.req.Method())+" "+string(x.req.Path()), 100)
+	return true
+}
+
+// marked is the head as it is sent upstream without a prefix, marked as a
+// copy. false: it is one already.
+func (s *shadow) marked(x *exchange, prefix string) ([]byte, bool) {
 	fw := x.fw
-	fw.Strip = s.prefix
+	fw.Strip = prefix
 	head := x.req.AppendRequest(make([]byte, 0, x.req.Size+512), &fw)
 	line, rest, _ := bytes.Cut(head, []byte("\r\n"))
 	out := append(make([]byte, 0, len(head)+len(s.spec.Header)+len(s.spec.Value)+8), line...)
@@ -219,7 +239,7 @@ func (s *shadow) copyRequest(x *exchange) bool {
 		switch {
 		case strings.EqualFold(name, s.spec.Header):
 			if strings.TrimSpace(value) == s.spec.Value {
-				return false
+				return nil, false
 			}
 			continue
 		case s.spec.NoCredentials && (strings.EqualFold(name, "Cookie") || strings.EqualFold(name, "Authorization")):
@@ -231,9 +251,7 @@ func (s *shadow) copyRequest(x *exchange) bool {
 	out = append(out, s.spec.Header...)
 	out = append(out, ": "...)
 	out = append(out, s.spec.Value...)
-	s.request = append(out, "\r\n\r\n"...)
-	s.what = shown(string(x.req.Method())+" "+string(x.req.Path()), 100)
-	return true
+	return append(out, "\r\n\r\n"...), true
 }
 
 // take sees the bytes that follow the head of the answer, as the instance

@@ -109,7 +109,7 @@ func (w *sender) carry(s *shadow) {
 		}
 		asked <- false
 	}
-	got, err := w.candidate.ask(s, i)
+	got, err := w.candidate.ask(s, s.request, i)
 	w.left(i)
 	paired := <-asked
 	w.compare(s, got, err, again, paired)
@@ -117,6 +117,7 @@ func (w *sender) carry(s *shadow) {
 
 // left ends what mirrored began.
 func (w *sender) left(i *instance) {
+	i.copies.Add(-1)
 	if i.done() == 0 && i.leaving.Load() {
 		w.edge.news(i.app) // somebody waits for this
 	}
@@ -133,23 +134,25 @@ func (w *sender) askStable(s *shadow) (answer, bool) {
 		return answer{}, false
 	}
 	defer w.left(i)
-	got, err := w.stable.ask(s, i)
+	got, err := w.stable.ask(s, s.again, i)
 	return got, err == nil
 }
 
 // mirrored is acquire for a copy: a drain waits for it, and it is no request
 // that the instance was given.
 func (i *instance) mirrored() bool {
+	i.copies.Add(1)
 	i.inFlight.Add(1)
 	if i.leaving.Load() {
 		i.inFlight.Add(-1)
+		i.copies.Add(-1)
 		return false
 	}
 	return true
 }
 
 // ask sends a copy and reads the answer, all within the copy's time.
-func (l *line) ask(s *shadow, i *instance) (answer, error) {
+func (l *line) ask(s *shadow, request []byte, i *instance) (answer, error) {
 	ctx, cancel := context.WithTimeout(s.edge.ctx, s.spec.Timeout.Std())
 	defer cancel()
 	for {
@@ -163,7 +166,7 @@ func (l *line) ask(s *shadow, i *instance) (answer, error) {
 			}
 			l.i, l.u, l.r = i, u, bufio.NewReaderSize(u.Conn, bufferSize)
 		}
-		got, keep, begun, err := l.exchange(ctx, s)
+		got, keep, begun, err := l.exchange(ctx, s, request)
 		if !keep {
 			l.hangUp()
 		}
@@ -183,13 +186,13 @@ func (l *line) hangUp() {
 
 // exchange is one request and its answer. keep: the connection can be used
 // again; begun: a byte of the answer came.
-func (l *line) exchange(ctx context.Context, s *shadow) (a answer, keep, begun bool, err error) {
+func (l *line) exchange(ctx context.Context, s *shadow, request []byte) (a answer, keep, begun bool, err error) {
 	end, _ := ctx.Deadline()
 	u := l.u
 	u.SetDeadline(end)
 	stop := context.AfterFunc(ctx, func() { u.SetDeadline(past) }) // the edge may end before
 	defer func() { keep = stop() && keep }()
-	if _, err := u.Conn.Write(s.request); err != nil {
+	if _, err := u.Conn.Write(request); err != nil {
 		return a, false, false, err
 	}
 	head := new(h1.Head)

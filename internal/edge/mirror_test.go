@@ -65,7 +65,9 @@ func json200(t testing.TB, body func(*http.Request) string) string {
 
 // A copy is the request with its mark; its answer reaches nobody and is no
 // evidence; what it found is told by its place.
-func TestMirror(t *testing.T) {
+func TestMirror(t *testing.T) { drivers(t, checkMirror) }
+
+func checkMirror(t *testing.T, cfg Config) {
 	var clock atomic.Int64
 	body := func(price string) func(*http.Request) string {
 		return func(r *http.Request) string {
@@ -76,7 +78,7 @@ func TestMirror(t *testing.T) {
 	var mu sync.Mutex
 	var copies []http.Header
 	candidate := body(`"12"`)
-	r, _, addr := setup(t, Config{}, json200(t, body("12")))
+	r, _, addr := setup(t, cfg, json200(t, body("12")))
 	r.apply(mirrored(2, r.last.Routes[0].Targets[0].Address, json200(t, func(r *http.Request) string {
 		mu.Lock()
 		copies = append(copies, r.Header)
@@ -130,11 +132,13 @@ func TestMirror(t *testing.T) {
 }
 
 // What is not to be copied is not, and what a copy must not have it has not.
-func TestMirrorCopiesOnlyWhatIsSafe(t *testing.T) {
+func TestMirrorCopiesOnlyWhatIsSafe(t *testing.T) { drivers(t, checkMirrorCopiesOnlyWhatIsSafe) }
+
+func checkMirrorCopiesOnlyWhatIsSafe(t *testing.T, cfg Config) {
 	var methods []string
 	var mu sync.Mutex
 	ok := saying(t, "ok")
-	r, _, addr := setup(t, Config{}, ok)
+	r, _, addr := setup(t, cfg, ok)
 	r.apply(mirrored(2, ok, app(t, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -163,12 +167,15 @@ func TestMirrorCopiesOnlyWhatIsSafe(t *testing.T) {
 
 // A candidate that never answers costs the users nothing: they all are served,
 // what does not fit is dropped and counted, and the rest fails in its time.
-func TestMirrorToSomebodyWhoHangs(t *testing.T) {
+func TestMirrorToSomebodyWhoHangs(t *testing.T) { drivers(t, checkMirrorToSomebodyWhoHangs) }
+
+func checkMirrorToSomebodyWhoHangs(t *testing.T, cfg Config) {
 	hang := make(chan struct{})
 	t.Cleanup(func() { close(hang) })
 	var came atomic.Int64
 	ok := json200(t, func(*http.Request) string { return `{}` })
-	r, _, addr := setup(t, Config{MirrorQueue: 8, MirrorSenders: 2}, ok)
+	cfg.MirrorQueue, cfg.MirrorSenders = 8, 2
+	r, _, addr := setup(t, cfg, ok)
 	r.apply(mirrored(2, ok, raw(t, func(c net.Conn, br *bufio.Reader) {
 		if _, err := br.ReadString('\n'); err == nil {
 			came.Add(1)
@@ -194,12 +201,15 @@ func TestMirrorToSomebodyWhoHangs(t *testing.T) {
 }
 
 // The bytes that copies hold are bounded, whatever their number.
-func TestMirrorHoldsFewBytes(t *testing.T) {
+func TestMirrorHoldsFewBytes(t *testing.T) { drivers(t, checkMirrorHoldsFewBytes) }
+
+func checkMirrorHoldsFewBytes(t *testing.T, cfg Config) {
 	hang := make(chan struct{})
 	t.Cleanup(func() { close(hang) })
 	big := `"` + strings.Repeat("x", 20<<10) + `"`
 	stable := json200(t, func(*http.Request) string { return big })
-	r, _, addr := setup(t, Config{MirrorBytes: 50 << 10, MirrorSenders: 1}, stable)
+	cfg.MirrorBytes, cfg.MirrorSenders = 50<<10, 1
+	r, _, addr := setup(t, cfg, stable)
 	r.apply(mirrored(2, stable, raw(t, func(net.Conn, *bufio.Reader) { <-hang })))
 	for range 10 {
 		if _, body, _ := fetch(t, addr); body != big {
@@ -248,11 +258,13 @@ func TestMirrorToSomebodyBroken(t *testing.T) {
 }
 
 // A drain of the mirrored instance waits for the copies that it has.
-func TestMirrorIsInFlight(t *testing.T) {
+func TestMirrorIsInFlight(t *testing.T) { drivers(t, checkMirrorIsInFlight) }
+
+func checkMirrorIsInFlight(t *testing.T, cfg Config) {
 	release := make(chan struct{})
 	ok := saying(t, "ok")
 	slow := app(t, func(w http.ResponseWriter, r *http.Request) { <-release })
-	r, _, addr := setup(t, Config{}, ok)
+	r, _, addr := setup(t, cfg, ok)
 	r.apply(mirrored(2, ok, slow))
 	fetch(t, addr)
 	eventually(t, "the copy is in flight", func() bool { return r.instance("i2").InFlight == 1 })
@@ -272,7 +284,9 @@ func TestMirrorIsInFlight(t *testing.T) {
 
 // Answers are compared as they are meant: encoded ones, large ones, other
 // statuses and types, chunked ones and those to HEAD.
-func TestMirrorCompares(t *testing.T) {
+func TestMirrorCompares(t *testing.T) { drivers(t, checkMirrorCompares) }
+
+func checkMirrorCompares(t *testing.T, cfg Config) {
 	large := `{"a":"` + strings.Repeat("x", mirrorBody) + `"}`
 	say := func(other bool) func(w http.ResponseWriter, r *http.Request) {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -327,7 +341,7 @@ func TestMirrorCompares(t *testing.T) {
 		{"GET /brotli", "", 0, 1}, {"GET /large", "", 1, 0},
 		{"GET /status", "status 200 → 400", 0, 0}, {"GET /type", "type application/json → text/html", 0, 0},
 	} {
-		r, _, addr := setup(t, Config{}, app(t, say(false)))
+		r, _, addr := setup(t, cfg, app(t, say(false)))
 		r.apply(mirrored(2, r.last.Routes[0].Targets[0].Address, app(t, say(true))))
 		send(t, addr, strings.Replace(get("/", "Connection: close"), "GET /", c.request, 1))
 		got := r.copied(1)
@@ -335,7 +349,7 @@ func TestMirrorCompares(t *testing.T) {
 			t.Errorf("%s: found %q, %+v", c.request, found(got), got)
 		}
 	}
-	r, _, addr := setup(t, Config{}, app(t, say(false)))
+	r, _, addr := setup(t, cfg, app(t, say(false)))
 	r.apply(mirrored(2, r.last.Routes[0].Targets[0].Address, app(t, say(true))))
 	send(t, addr, get("/events", "Connection: close"))
 	send(t, addr, get("/plain", "Connection: close"))
@@ -343,14 +357,16 @@ func TestMirrorCompares(t *testing.T) {
 }
 
 // Bodies over HTTP/1.0 and HTTP/2 are seen as they came from the instance.
-func TestMirrorOfOtherClients(t *testing.T) {
+func TestMirrorOfOtherClients(t *testing.T) { drivers(t, checkMirrorOfOtherClients) }
+
+func checkMirrorOfOtherClients(t *testing.T, cfg Config) {
 	stable := app(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		io.WriteString(w, `{"a":`)
 		w.(http.Flusher).Flush()
 		io.WriteString(w, `1}`)
 	})
-	r, _, addr := setup(t, Config{}, stable)
+	r, _, addr := setup(t, cfg, stable)
 	r.apply(mirrored(2, stable, stable))
 	if got := send(t, addr, "GET / HTTP/1.0\r\nHost: x\r\n\r\n"); !strings.HasSuffix(got, `{"a":1}`) {
 		t.Errorf("%q", got)
@@ -402,6 +418,60 @@ func TestMirrorTablesThatAreRefused(t *testing.T) {
 	} {
 		if err := r.Apply(t.Context(), mirrored(2, ok, ok, change)); gapless.CodeOf(err) != gapless.Invalid {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Copies that hang with a candidate take nothing of what its own requests may
+// have at once.
+func TestMirrorIsNoLoadOfUsers(t *testing.T) {
+	release := make(chan struct{})
+	ok := saying(t, "ok")
+	r, _, addr := setup(t, Config{}, ok)
+	table := mirrored(2, ok, app(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(gapless.MirrorHeader) != "" {
+			<-release
+		}
+		io.WriteString(w, "candidate")
+	}), func(m *gapless.MirrorRoute) { m.Timeout = gapless.Duration(time.Minute) })
+	route := &table.Routes[0]
+	route.Weights = []gapless.Weight{{Release: "v1", Share: 0.5}, {Release: "v2", Share: 0.5}}
+	route.Balance = gapless.Balance{Candidate: 4}
+	r.apply(table)
+	defer close(release)
+	for range 200 {
+		fetch(t, addr)
+	}
+	eventually(t, "copies hang", func() bool { return r.instance("i2").InFlight == 16 })
+	if k := r.kinds("v2"); len(k) != 1 || k["i2 "] == 0 {
+		t.Errorf("of the candidate: %v", k)
+	}
+}
+
+// A copy has the path that its release is given.
+func TestMirrorTakesPrefixesOff(t *testing.T) {
+	paths := make(chan string, 100)
+	see := func(who string) string {
+		return app(t, func(w http.ResponseWriter, r *http.Request) {
+			paths <- who + r.URL.Path
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, "{}")
+		})
+	}
+	stable := see("v1")
+	r, _, addr := setup(t, Config{}, stable)
+	table := mirrored(2, stable, see("v2"))
+	table.Routes[0].Path, table.Routes[0].Strip = "/shop", []string{"v1"}
+	r.apply(table)
+	for n := uint64(1); r.copies().Pairs == 0; n++ { // half of them are pairs
+		send(t, addr, get("/shop/list", "Connection: close"))
+		r.copied(n)
+	}
+	r.Close()
+	close(paths)
+	for p := range paths {
+		if p != "v1/list" && p != "v2/shop/list" {
+			t.Errorf("asked for %s", p)
 		}
 	}
 }
