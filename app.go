@@ -40,8 +40,11 @@ type App struct {
 	Assets       []string          `json:"assets,omitempty"`  // directories of the tree whose files outlive their release while it is kept
 	Releases     ReleasePolicy     `json:"releases,omitzero"` // how long releases are kept
 	Logs         LogPolicy         `json:"logs"`
-	Processes    []Process         `json:"processes"`       // the web process first, if there is one
-	Flags        *Flags            `json:"flags,omitempty"` // given on the command line; the next deploy starts from them
+	Processes    []Process         `json:"processes"` // the web process first, if there is one
+	Limits       Limits            `json:"limits,omitzero"`
+	Timeouts     Timeouts          `json:"timeouts,omitzero"`
+	ErrorPages   map[int]string    `json:"error_pages,omitempty"` // file of the tree per status
+	Flags        *Flags            `json:"flags,omitempty"`       // given on the command line; the next deploy starts from them
 }
 
 // Flags is what a person gave on the command line and no file says. It is
@@ -173,6 +176,11 @@ func (a *App) Validate() error {
 	for _, dir := range a.Assets {
 		if !filepath.IsLocal(dir) || dir == "." {
 			return Errorf(Invalid, "assets directory %q of %s is not inside the app", dir, a.Name)
+		}
+	}
+	for _, file := range a.ErrorPages {
+		if !filepath.IsLocal(file) {
+			return Errorf(Invalid, "error page %q of %s is not inside the app", file, a.Name)
 		}
 	}
 	seen := map[string]bool{}

@@ -45,6 +45,7 @@ type Service interface {
 	// Shutdown stops every app, then every process of this installation.
 	Shutdown(ctx context.Context) error
 	SecretService
+	TrafficService
 
 	Tokens(ctx context.Context) ([]gapless.Token, error)
 	CreateToken(ctx context.Context, req TokenRequest) (NewToken, error)
@@ -150,6 +151,7 @@ type AppStatus struct {
 	Instances []InstanceStatus         `json:"instances"`
 	Releases  []gapless.ReleaseTraffic `json:"releases,omitempty"`
 	Rollout   *gapless.Rollout         `json:"rollout,omitempty"` // the running or the last one
+	Traffic   *Traffic                 `json:"traffic,omitempty"` // nil: nobody holds it or keeps it away
 }
 
 // InstanceStatus is an instance with its traffic.

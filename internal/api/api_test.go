@@ -147,6 +147,20 @@ func (a *asked) RemoveSecret(context.Context, string, string) error {
 	return nil
 }
 
+func (a *asked) Hold(context.Context, string) (Traffic, error) { a.note("Hold"); return Traffic{}, nil }
+func (a *asked) Unhold(context.Context, string) (Traffic, error) {
+	a.note("Unhold")
+	return Traffic{}, nil
+}
+func (a *asked) StartMaintenance(context.Context, string, gapless.Maintenance) (Traffic, error) {
+	a.note("StartMaintenance")
+	return Traffic{}, nil
+}
+func (a *asked) EndMaintenance(context.Context, string) (Traffic, error) {
+	a.note("EndMaintenance")
+	return Traffic{}, nil
+}
+
 // book is a Gate with one token per scope, and an expired one.
 type book struct {
 	mu      sync.Mutex
@@ -210,38 +224,42 @@ func TestEveryEndpointHasAClientMethod(t *testing.T) {
 	first := func(_ any, err error) error { return err }
 	deploy := DeployRequest{App: gapless.App{Name: "shop"}}
 	calls := map[string]func() error{
-		"OpenAPI":      func() error { return first(c.OpenAPI(ctx)) },
-		"Status":       func() error { return first(c.Status(ctx)) },
-		"Deploy":       func() error { return first(c.Deploy(ctx, deploy)) },
-		"Plan":         func() error { return first(c.Plan(ctx, deploy)) },
-		"Restart":      func() error { return first(c.Restart(ctx, "shop")) },
-		"Scale":        func() error { return first(c.Scale(ctx, "shop", ScaleRequest{})) },
-		"Promote":      func() error { return first(c.Promote(ctx, "shop")) },
-		"Pause":        func() error { return first(c.Pause(ctx, "shop")) },
-		"Resume":       func() error { return first(c.Resume(ctx, "shop")) },
-		"Abort":        func() error { return first(c.Abort(ctx, "shop")) },
-		"Rollback":     func() error { return first(c.Rollback(ctx, "shop", "")) },
-		"Down":         func() error { return c.Down(ctx, "shop") },
-		"Releases":     func() error { return first(c.Releases(ctx, "shop")) },
-		"Rollouts":     func() error { return first(c.Rollouts(ctx, "shop")) },
-		"Rollout":      func() error { return first(c.Rollout(ctx, "r1")) },
-		"Logs":         func() error { return drain(c.Logs(ctx, "shop", LogRequest{})) },
-		"Events":       func() error { return drain(c.Events(ctx, "r1", 0)) },
-		"Shutdown":     func() error { return c.Shutdown(ctx) },
-		"Tokens":       func() error { return first(c.Tokens(ctx)) },
-		"CreateToken":  func() error { return first(c.CreateToken(ctx, TokenRequest{})) },
-		"RevokeToken":  func() error { return c.RevokeToken(ctx, "ci") },
-		"Audit":        func() error { return drain(c.Audit(ctx, AuditRequest{App: "shop", Since: time.Now()})) },
-		"Network":      func() error { return first(c.Network(ctx)) },
-		"SetNetwork":   func() error { return first(c.SetNetwork(ctx, NetworkRequest{})) },
-		"CloseNetwork": func() error { return c.CloseNetwork(ctx) },
-		"Exec":         func() error { return first(c.Exec(ctx, "shop", ExecRequest{})) },
-		"RunOnce":      func() error { return first(c.RunOnce(ctx, "shop", OnceRequest{})) },
-		"OnceOutput":   func() error { return drain(c.OnceOutput(ctx, "shop", "1")) },
-		"StopOnce":     func() error { return c.StopOnce(ctx, "shop", "1") },
-		"Secrets":      func() error { return first(c.Secrets(ctx, "shop")) },
-		"SetSecret":    func() error { return c.SetSecret(ctx, "shop", "TOKEN", "value") },
-		"RemoveSecret": func() error { return c.RemoveSecret(ctx, "shop", "TOKEN") },
+		"OpenAPI":          func() error { return first(c.OpenAPI(ctx)) },
+		"Status":           func() error { return first(c.Status(ctx)) },
+		"Deploy":           func() error { return first(c.Deploy(ctx, deploy)) },
+		"Plan":             func() error { return first(c.Plan(ctx, deploy)) },
+		"Restart":          func() error { return first(c.Restart(ctx, "shop")) },
+		"Scale":            func() error { return first(c.Scale(ctx, "shop", ScaleRequest{})) },
+		"Promote":          func() error { return first(c.Promote(ctx, "shop")) },
+		"Pause":            func() error { return first(c.Pause(ctx, "shop")) },
+		"Resume":           func() error { return first(c.Resume(ctx, "shop")) },
+		"Abort":            func() error { return first(c.Abort(ctx, "shop")) },
+		"Rollback":         func() error { return first(c.Rollback(ctx, "shop", "")) },
+		"Down":             func() error { return c.Down(ctx, "shop") },
+		"Releases":         func() error { return first(c.Releases(ctx, "shop")) },
+		"Rollouts":         func() error { return first(c.Rollouts(ctx, "shop")) },
+		"Rollout":          func() error { return first(c.Rollout(ctx, "r1")) },
+		"Logs":             func() error { return drain(c.Logs(ctx, "shop", LogRequest{})) },
+		"Events":           func() error { return drain(c.Events(ctx, "r1", 0)) },
+		"Shutdown":         func() error { return c.Shutdown(ctx) },
+		"Tokens":           func() error { return first(c.Tokens(ctx)) },
+		"CreateToken":      func() error { return first(c.CreateToken(ctx, TokenRequest{})) },
+		"RevokeToken":      func() error { return c.RevokeToken(ctx, "ci") },
+		"Audit":            func() error { return drain(c.Audit(ctx, AuditRequest{App: "shop", Since: time.Now()})) },
+		"Network":          func() error { return first(c.Network(ctx)) },
+		"SetNetwork":       func() error { return first(c.SetNetwork(ctx, NetworkRequest{})) },
+		"CloseNetwork":     func() error { return c.CloseNetwork(ctx) },
+		"Exec":             func() error { return first(c.Exec(ctx, "shop", ExecRequest{})) },
+		"RunOnce":          func() error { return first(c.RunOnce(ctx, "shop", OnceRequest{})) },
+		"OnceOutput":       func() error { return drain(c.OnceOutput(ctx, "shop", "1")) },
+		"StopOnce":         func() error { return c.StopOnce(ctx, "shop", "1") },
+		"Secrets":          func() error { return first(c.Secrets(ctx, "shop")) },
+		"SetSecret":        func() error { return c.SetSecret(ctx, "shop", "TOKEN", "value") },
+		"Hold":             func() error { return first(c.Hold(ctx, "shop")) },
+		"Unhold":           func() error { return first(c.Unhold(ctx, "shop")) },
+		"StartMaintenance": func() error { return first(c.StartMaintenance(ctx, "shop", gapless.Maintenance{})) },
+		"EndMaintenance":   func() error { return first(c.EndMaintenance(ctx, "shop")) },
+		"RemoveSecret":     func() error { return c.RemoveSecret(ctx, "shop", "TOKEN") },
 	}
 	served := map[string]string{}
 	for method, call := range calls {

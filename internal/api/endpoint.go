@@ -151,6 +151,17 @@ func endpoints() []endpoint {
 			}),
 		do("POST", "/apps/{app}/down", "down", admin, "Stop an app, and answer when nothing of it runs",
 			func(c *visit) (empty, error) { return empty{}, c.Down(c.r.Context(), c.app()) }),
+		do("PUT", "/apps/{app}/hold", "hold.on", deploy, "Let an app's new requests wait, up to its hold",
+			func(c *visit) (Traffic, error) { return c.Hold(c.r.Context(), c.app()) }),
+		do("DELETE", "/apps/{app}/hold", "hold.off", deploy, "Let an app's requests go on",
+			func(c *visit) (Traffic, error) { return c.Unhold(c.r.Context(), c.app()) }),
+		ask("PUT", "/apps/{app}/maintenance", "maintenance.on", deploy, "Answer an app's requests with 503 and a page, but for allowed addresses",
+			func(c *visit, req gapless.Maintenance) (Traffic, error) {
+				c.act.Detail = strings.Join(req.Allow, " ")
+				return c.StartMaintenance(c.r.Context(), c.app(), req)
+			}),
+		do("DELETE", "/apps/{app}/maintenance", "maintenance.off", deploy, "Let an app's requests through again",
+			func(c *visit) (Traffic, error) { return c.EndMaintenance(c.r.Context(), c.app()) }),
 		get("/apps/{app}/releases", read, "An app's releases, newest first",
 			func(c *visit) ([]gapless.Release, error) { return c.Releases(c.r.Context(), c.app()) }),
 		get("/apps/{app}/rollouts", read, "An app's rollouts, newest first",

@@ -153,6 +153,9 @@ func (s schemas) of(t reflect.Type) any {
 	case reflect.Int, reflect.Int64, reflect.Uint64, reflect.Uint32:
 		return object{"type": "integer"}
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return object{"type": "string", "format": "byte"}
+		}
 		return object{"type": []string{"array", "null"}, "items": s.of(t.Elem())}
 	case reflect.Array:
 		return object{"type": "array", "items": s.of(t.Elem()), "minItems": t.Len(), "maxItems": t.Len()}

@@ -40,6 +40,7 @@ var groups = []struct {
 	{"Ship:", []string{"up", "plan", "deploy", "rollback", "restart", "scale", "run-once", "exec", "down"}},
 	{"Look:", []string{"status", "top", "logs", "releases", "history", "show", "audit"}},
 	{"Steer a rollout:", []string{"pause", "resume", "promote", "abort"}},
+	{"Steer traffic:", []string{"hold", "maintenance"}},
 	{"Configure:", []string{"init", "import", "config", "secrets"}},
 	{"Gapless itself:", []string{"install", "uninstall", "upgrade", "backup", "restore", "keeper", "proxy", "demo", "api", "token", "completion", "version"}},
 }

@@ -147,6 +147,11 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 	default:
 		c.term.answerf("%s  %s  %s", bold.Render(a.Name), weights(a), link(a))
 	}
+	if a.Traffic != nil {
+		for _, line := range trafficLines(*a.Traffic) {
+			c.term.answerf("  %s", line)
+		}
+	}
 	if r := a.Rollout; r != nil && r.Outcome == gapless.Running {
 		c.term.answerf("  %s %s under way, step %d of %d", r.Kind, fromTo(*r), min(r.Cursor+1, len(r.Plan)), len(r.Plan))
 		if r.Waiting != "" {

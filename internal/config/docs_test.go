@@ -31,6 +31,8 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("match.", r.matchKeys(&gapless.MatchRule{}))
 	add("mirror.", r.mirrorKeys(&gapless.Mirror{}))
 	add("preview.", r.previewKeys(&gapless.Preview{}))
+	add("limits.", r.limitKeys(&gapless.Limits{}))
+	add("timeouts.", r.timeoutKeys(&gapless.Timeouts{}))
 	add("logs.", r.logKeys(&gapless.LogPolicy{}))
 	add("releases.", r.releaseKeys(&gapless.ReleasePolicy{}))
 	add("processes.<name>.", s.processKeys(r, &gapless.Process{}))

@@ -143,6 +143,15 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		}
 		add("preview", shown, "", "default")
 	}
+	if s.given["limits"] {
+		add("limits", limitsShown(a.Limits), "", "default")
+	}
+	if s.given["timeouts"] {
+		add("timeouts", timeoutsShown(a.Timeouts), "", "default")
+	}
+	if s.given["error_pages"] {
+		add("error_pages", pagesShown(a.ErrorPages), "", "default")
+	}
 	if len(a.Shared) > 0 {
 		add("shared", a.Shared, "", "default")
 	}

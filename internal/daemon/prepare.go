@@ -75,6 +75,9 @@ func (d *Daemon) prepare(ctx context.Context, req api.DeployRequest, secrets []s
 	if err := build(ctx, rel, env, say); err != nil {
 		return nil, err
 	}
+	if err := checkPages(rel); err != nil {
+		return nil, err
+	}
 	if err := d.seal(ctx, rel, taken, say); err != nil {
 		return nil, err
 	}

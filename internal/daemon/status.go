@@ -73,6 +73,10 @@ func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport, cpu map[string]
 		}
 	}
 	d.router.mu.Unlock()
+	if s.Held || s.Maintenance != nil {
+		t := trafficOf(s)
+		out.Traffic = &t
+	}
 	for _, m := range s.Members {
 		in, known := seen[m.ID]
 		if !known {

@@ -138,6 +138,29 @@ func BeginRollback(s State, id string, to *gapless.Release, counts map[string]in
 	return s, nil
 }
 
+// Hold keeps the traffic of an app waiting, or lets it go on.
+func Hold(s State, on bool) (State, error) {
+	if on && s.Down {
+		return s, gapless.Errorf(gapless.Conflict, "%s is down", s.App).WithHint("start it with: gapless up")
+	}
+	s = s.Clone()
+	s.Held = on
+	return s, nil
+}
+
+// Maintain closes an app to everybody whom m does not allow; nil opens it.
+func Maintain(s State, m *gapless.Maintenance) (State, error) {
+	if err := m.Validate(); err != nil {
+		return s, err
+	}
+	if m != nil && s.Down {
+		return s, gapless.Errorf(gapless.Conflict, "%s is down", s.App).WithHint("start it with: gapless up")
+	}
+	s = s.Clone()
+	s.Maintenance = m
+	return s, nil
+}
+
 // forward refuses what only a rollout on its way forward can do.
 func forward(s State) error {
 	if err := running(s); err != nil {

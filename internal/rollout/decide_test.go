@@ -210,7 +210,7 @@ func fill(v reflect.Value) {
 		v.SetFloat(0.5)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(3)
-	case reflect.Uint64:
+	case reflect.Uint8, reflect.Uint64:
 		v.SetUint(3)
 	default:
 		panic("no value for " + v.Type().String())

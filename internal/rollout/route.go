@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"path/filepath"
 	"reflect"
 	"slices"
 
@@ -35,6 +36,8 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 		Stable: lead, Probe: rel.Spec.Health, Hold: rel.Spec.Hold,
 		Weights: []gapless.Weight{{Release: lead, Share: 1}},
 	}
+	r.Limits, r.Timeouts, r.ErrorPages = rel.Spec.Limits, rel.Spec.Timeouts, pages(rel)
+	r.Held, r.Maintenance = s.Held, s.Maintenance
 	if s.Down {
 		r.Hold = 0
 	}
@@ -100,6 +103,18 @@ func (o Observed) drain(release, other string) gapless.Duration {
 		}
 	}
 	return 0
+}
+
+// pages are where the error pages of a release are.
+func pages(rel *gapless.Release) map[int]string {
+	if len(rel.Spec.ErrorPages) == 0 {
+		return nil
+	}
+	out := make(map[int]string, len(rel.Spec.ErrorPages))
+	for status, file := range rel.Spec.ErrorPages {
+		out[status] = filepath.Join(rel.Tree, file)
+	}
+	return out
 }
 
 func hasWeb(rel *gapless.Release) bool {

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 
@@ -15,6 +16,7 @@ func (s *State) same(o *State) bool {
 		s.Since.Equal(o.Since) && s.Entered == o.Entered && s.Weight == o.Weight && s.Auto == o.Auto &&
 		s.Back == o.Back && s.Down == o.Down && s.Keep == o.Keep && s.Preview == o.Preview &&
 		s.Paused == o.Paused && s.Skip == o.Skip && s.Hook == o.Hook &&
+		s.Held == o.Held && sameMaintenance(s.Maintenance, o.Maintenance) &&
 		s.Folded.Equal(o.Folded) && s.Watched == o.Watched && s.Looked.Equal(o.Looked) &&
 		slices.Equal(s.Members, o.Members) &&
 		sameMap(s.Counts, o.Counts) && sameMap(s.Drained, o.Drained) && sameMap(s.Next, o.Next) && sameMap(s.Cursor, o.Cursor) &&
@@ -33,6 +35,13 @@ func sameRollout(a, b *gapless.Rollout) bool {
 		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && *a.Verdict == *b.Verdict) &&
 		(a.Mirror == b.Mirror || a.Mirror != nil && b.Mirror != nil && a.Mirror.Equal(*b.Mirror)) &&
 		slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
+}
+
+func sameMaintenance(a, b *gapless.Maintenance) bool {
+	if a == nil || b == nil || a == b {
+		return a == b
+	}
+	return bytes.Equal(a.Page, b.Page) && a.Type == b.Type && slices.Equal(a.Allow, b.Allow) && a.RetryAfter == b.RetryAfter && a.Since == b.Since
 }
 
 func sameJudge(a, b Judge) bool {

@@ -58,6 +58,9 @@ type State struct {
 	Known   bool             `json:"known,omitempty"`   // the rollout goes back to a release that served last: it needs no journal
 	Down    bool             `json:"down,omitempty"`    // everything stops
 
+	Held        bool                 `json:"held,omitempty"`        // a person holds the traffic
+	Maintenance *gapless.Maintenance `json:"maintenance,omitempty"` // a person closed the app; never changed, only replaced
+
 	Keep    gapless.Duration `json:"keep,omitempty"`    // the old set stays warm for this long after promote
 	Preview bool             `json:"preview,omitempty"` // people can reach the candidate
 	Paused  bool             `json:"paused,omitempty"`  // the plan waits for a person
