@@ -31,6 +31,8 @@ type Route struct {
 
 	TLS *TLS `json:"tls,omitempty"` // nil: no address speaks https
 
+	AccessLog *AccessLog `json:"access_log,omitempty"` // nil: none is written
+
 	Preview  *PreviewRoute `json:"preview,omitempty"`
 	Lease    Duration      `json:"lease,omitempty"`    // judged: not renewed for this long, the edge applies Fallback by itself
 	Fallback []Weight      `json:"fallback,omitempty"` // with Lease; sum 1
@@ -167,6 +169,11 @@ func (r Route) Validate() error {
 	}
 	if r.TLS != nil {
 		if err := r.TLS.validate(r.App, r.Listen); err != nil {
+			return err
+		}
+	}
+	if r.AccessLog != nil {
+		if err := r.AccessLog.Validate(); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ type EdgeReport struct {
 	Releases    []ReleaseTraffic  `json:"releases"`
 	Counters    []Counter         `json:"counters,omitempty"`  // cumulative; of routes that share traffic between two releases
 	TLS         *TLSTraffic       `json:"tls,omitempty"`       // nil: no address speaks https
+	Logs        []LogTraffic      `json:"logs,omitempty"`      // access logs
 	FellBack    []string          `json:"fell_back,omitempty"` // apps whose lease ran out, so that they are served by Route.Fallback
 	Mirrors     []MirrorTraffic   `json:"mirrors,omitempty"`   // of apps whose requests are copied now, or were a moment ago
 }
@@ -103,6 +104,13 @@ type ReleaseTraffic struct {
 	Held     uint64    `json:"held"`            // waited because nothing was ready
 	HeldMax  Duration  `json:"held_max"`        // the longest such wait
 	Latency  []uint64  `json:"latency"`         // counts per bucket; see LatencyBucket
+}
+
+// LogTraffic is what became of one access log's lines.
+type LogTraffic struct {
+	App     string `json:"app"`
+	Lines   uint64 `json:"lines"`   // written
+	Dropped uint64 `json:"dropped"` // because the disk was full or too slow: requests never wait for it
 }
 
 // LatencyBuckets is the length of ReleaseTraffic.Latency.

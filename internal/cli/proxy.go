@@ -27,6 +27,8 @@ type proxyFlags struct {
 	path, health, table        string
 	maxBody                    string
 	hold                       time.Duration
+	accessLog, accessSize      string
+	access                     gapless.AccessLog
 	proxy                      daemon.Proxy
 }
 
@@ -66,6 +68,11 @@ release. Inside a release the server with the least in flight is taken.`,
 	fl.StringVar(&f.path, "path", "/", "serve paths below this `prefix` only")
 	fl.StringVar(&f.health, "health", "", "probe servers with this `path`; without it an accepted connection is enough")
 	fl.DurationVar(&f.hold, "hold", 5*time.Second, "longest wait of a request while no server is ready")
+	fl.StringVar(&f.accessLog, "access-log", "", "write a line for each request to this `file`; -: to stdout")
+	fl.StringVar(&f.access.Format, "access-format", gapless.AccessJSON, "json, common or combined")
+	fl.BoolVar(&f.access.Query, "access-query", false, "write queries, too")
+	fl.StringVar(&f.accessSize, "access-max-size", "100M", "size at which the access log is rotated; 0: never")
+	fl.IntVar(&f.access.Keep, "access-keep", 5, "rotated access logs that are kept")
 	fl.StringVar(&f.table, "table", "", "serve the routes in this `file`, as --print-config prints them, instead")
 	fl.IntVar(&f.proxy.Edge.Loops, "workers", 0, "threads that serve plain HTTP/1.1 on Linux; 0: half as many as processors; -1: none, a goroutine serves each connection")
 	fl.IntVar(&f.proxy.Edge.MaxConnections, "max-connections", 0, "connections of clients at once (default 50000)")
@@ -96,7 +103,7 @@ func (f *proxyFlags) read(cmd *cobra.Command) error {
 		f.proxy.Edge.MaxBody = n
 	}
 	if f.table != "" {
-		for _, name := range []string{"listen", "to", "weight", "host", "path", "health", "hold"} {
+		for _, name := range []string{"listen", "to", "weight", "host", "path", "health", "hold", "access-log"} {
 			if cmd.Flags().Changed(name) {
 				return gapless.Errorf(gapless.Invalid, "--table and --%s say the same thing twice", name).
 					WithHint("write it into %s, or leave --table out", f.table)
@@ -143,6 +150,13 @@ func (f *proxyFlags) route() (gapless.Route, error) {
 			return r, ofFlag("health", err)
 		}
 	}
+	if f.accessLog != "" {
+		l, err := f.log()
+		if err != nil {
+			return r, err
+		}
+		r.AccessLog = &l
+	}
 	if len(f.to) == 0 {
 		return r, gapless.Errorf(gapless.Invalid, "no server was given").WithHint("write --to 127.0.0.1:9001")
 	}
@@ -166,6 +180,29 @@ func (f *proxyFlags) route() (gapless.Route, error) {
 	weights, err := f.shares(releases)
 	r.Weights = weights
 	return r, err
+}
+
+// log is the access log that flags ask for.
+func (f *proxyFlags) log() (gapless.AccessLog, error) {
+	l := f.access
+	size, err := config.Size(f.accessSize)
+	if err != nil {
+		return l, ofFlag("access-max-size", err)
+	}
+	l.MaxSize = size
+	if l.Path = f.accessLog; l.Path == "-" {
+		l.Path = "/dev/stdout"
+	}
+	if l.Path, err = filepath.Abs(l.Path); err != nil {
+		return l, gapless.Errorf(gapless.Invalid, "--access-log %s: %w", f.accessLog, err)
+	}
+	if info, err := os.Stat(filepath.Dir(l.Path)); err != nil || !info.IsDir() {
+		return l, gapless.Errorf(gapless.Invalid, "--access-log %s: there is no such directory", f.accessLog)
+	}
+	if err := l.Validate(); err != nil {
+		return l, ofFlag("access-format", err)
+	}
+	return l, nil
 }
 
 // shares are the weights of the releases: what is left is the first one's.

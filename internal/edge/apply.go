@@ -193,6 +193,7 @@ func (e *Edge) build(t gapless.Table) *state {
 	st.gates = e.openGates(t, e.state.Load().gates)
 	queues := e.queuesOf(t)
 	apps := map[[2]string]bool{}
+	e.keepLogs(t)
 	for _, spec := range t.Routes {
 		spec = e.leased(spec)
 		find := func(g gapless.Target) *instance {
@@ -210,7 +211,9 @@ func (e *Edge) build(t gapless.Table) *state {
 		}
 		count := func(release string) *traffic {
 			apps[[2]string{spec.App, release}] = true
-			return e.count(spec.App, release)
+			c := e.count(spec.App, release)
+			c.log.Store(e.logs[spec.App])
+			return c
 		}
 		r := newRoute(spec, e.cfg.limitsOf(spec, queues[spec.App], e.pagesOf(spec)), find, count)
 		e.setBalance(r, spec)
@@ -228,6 +231,7 @@ func (e *Edge) build(t gapless.Table) *state {
 				st.listeners[addr] = h
 			}
 			r := e.tls.route(r, spec, addr)
+			h.logAs(e.logs[spec.App])
 			h.add(r, spec.Hosts)
 			if p := spec.Preview; p != nil && p.Host != "" {
 				h.add(r.preview, []string{p.Host})

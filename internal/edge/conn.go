@@ -219,6 +219,7 @@ func (c *conn) readHead(x *exchange) bool {
 // refuse answers a request that is not going anywhere and ends the connection.
 func (c *conn) refuse(x *exchange, o own) {
 	c.edge.log.Debug("request refused", "code", o.code, "reason", o.text, "peer", string(c.peer))
+	x.refused(c.edge, c.listener, c.peer, o)
 	if _, err := c.Write(appendOwn(x.out[:0], o, false, true)); err == nil {
 		c.lingerOn()
 	}

@@ -49,10 +49,11 @@ type Edge struct {
 	counts    []*traffic         // oldest first
 	budgets   map[string]*budget // per app
 	leases    map[string]*lease
-	mirrors   map[string]*mirror // per app
-	queues    map[string]*queue  // by app
-	pages     map[string]*page   // by file
-	versions  map[string]uint64  // per app: of the table that brought its present route
+	mirrors   map[string]*mirror    // per app
+	queues    map[string]*queue     // by app
+	pages     map[string]*page      // by file
+	versions  map[string]uint64     // per app: of the table that brought its present route
+	logs      map[string]*accessLog // by app
 
 	saving sync.Mutex // stores tables, one at a time; taken after mu
 	saved  uint64     // version of the table that this edge stored or found stored
@@ -135,6 +136,7 @@ func Run(ctx context.Context, cfg Config) error {
 	case <-e.drained:
 	}
 	e.awaitEmpty()
+	e.closeLogs()
 	return nil
 }
 
@@ -290,6 +292,7 @@ func (e *Edge) report() gapless.EdgeReport {
 	r.FellBack = e.fellBack()
 	r.Mirrors = e.mirrorReports()
 	r.TLS = e.tls.report()
+	r.Logs = e.logTraffic()
 	return r
 }
 

@@ -99,6 +99,8 @@ type exchange struct {
 	dirty     bool // there is more on the instance's connection than the answer
 	failure   own  // what to say if nobody answers
 
+	access accessed // what is written about it
+
 	mode   framing // of the answer
 	left   int64
 	answer h1.Chunk
@@ -149,6 +151,7 @@ func (x *exchange) begin(e *Edge, now int64) {
 	x.close = x.req.Close || e.draining.Load()
 	x.failure, x.stale, x.dirty = own{}, false, false
 	x.pump = nil
+	x.access.reset()
 	x.plain = x.http2 || x.req.HTTP10
 	x.chunk, x.bodyLeft, x.bodyDone = h1.Chunk{}, 0, true
 	x.body, x.rest = nil, nil
@@ -179,6 +182,7 @@ func (x *exchange) frame(after []byte) *h1.Refusal {
 // ended is called once when an exchange is over, by whichever driver had it
 // to the end.
 func (x *exchange) ended() {
+	x.logged()
 	x.endMirror()
 	x.release(0)
 }

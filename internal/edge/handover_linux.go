@@ -116,7 +116,9 @@ func (c *conn) serveFrom(x *exchange, h *handover, u *upstream) {
 func (l *loop) say(c *loopClient, o own) (more bool) {
 	x := c.x
 	x.status = o.status
-	w := appendOwn(l.out[:0], x.lim.dress(o), x.req.Head, x.close)
+	o = x.lim.dress(o)
+	x.says(o)
+	w := appendOwn(l.out[:0], o, x.req.Head, x.close)
 	n, errno := transmit(c.fd, w)
 	if n < len(w) && (errno == 0 || errno == unix.EAGAIN) {
 		l.handOver(c, handover{told: append([]byte(nil), w[n:]...)})

@@ -149,6 +149,7 @@ func (c *conn) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	if bad != nil {
 		x.req.Head = r.Method == http.MethodHead
+		x.refused(e, c.listener, c.peer, badRequest(bad))
 		s.tell(x, badRequest(bad))
 		return
 	}

@@ -21,6 +21,9 @@ type hosts struct {
 	acme  *challenges // nil: asks no ACME server
 
 	longest int // bytes of the longest key of wild: no longer end is looked up
+
+	log    *accessLog // for requests that are nobody's; nil: more than one app is served here, or none logs
+	logged bool       // log was decided on
 }
 
 // paths finds the route with the longest prefix, segment by segment.

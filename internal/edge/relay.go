@@ -101,8 +101,15 @@ func (x *exchange) deliver(out []byte) error {
 	return err
 }
 
-// reframe turns bytes of the answer into what the client is sent, in place.
+// reframe turns bytes of the answer into what the client is sent, in place,
+// and counts them.
 func (x *exchange) reframe(data []byte) (out []byte, done bool, bad *h1.Refusal) {
+	out, done, bad = x.framed(data)
+	x.access.bytes += int64(len(out))
+	return out, done, bad
+}
+
+func (x *exchange) framed(data []byte) (out []byte, done bool, bad *h1.Refusal) {
 	if x.shadow != nil {
 		x.shadow.take(x, data)
 	}
@@ -226,6 +233,7 @@ func (x *exchange) splice(i *instance, u *upstream) (outcome, bool) {
 			return 0, false
 		}
 		x.left -= n
+		x.access.bytes += n
 		if err == nil && n == step {
 			continue
 		}
@@ -253,6 +261,7 @@ func (x *exchange) splice(i *instance, u *upstream) (outcome, bool) {
 // slim gives back what a long answer does not need any more.
 func (x *exchange) slim() {
 	if x.pump == nil && (len(x.rest) == 0 || x.status == 101) {
+		x.remember()
 		putBuffer(x.in)
 		putBuffer(x.out)
 		x.in, x.out = nil, nil

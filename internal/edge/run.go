@@ -247,7 +247,7 @@ func (x *exchange) giveUp() {
 
 // abort books that the client went away. That is nobody's failure.
 func (x *exchange) abort() {
-	x.close = true
+	x.close, x.access.left = true, true
 	x.chosen.traffic.aborted.Add(1)
 	if x.status == 0 {
 		x.chosen.traffic.status[0].Add(1)
@@ -279,8 +279,10 @@ func (x *exchange) say(o own) {
 		x.close = true
 	}
 	x.status = o.status
+	o = x.lim.dress(o)
+	x.says(o)
 	x.watch.writeDue.Store(x.writeBy())
-	if x.client.tell(x, x.lim.dress(o)) != nil {
+	if x.client.tell(x, o) != nil {
 		x.close = true
 	}
 	x.watch.writeDue.Store(0)

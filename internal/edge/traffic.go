@@ -17,7 +17,8 @@ type traffic struct {
 	spent, over atomic.Uint64
 	tempo       tempo
 
-	heldMax atomic.Int64 // nanoseconds
+	heldMax atomic.Int64              // nanoseconds
+	log     atomic.Pointer[accessLog] // nil: none is written
 	status  [6]atomic.Uint64
 	latency [gapless.LatencyBuckets]atomic.Uint64
 }

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gapless/internal/rotate"
 )
 
 // read collects what ReadLogs yields.
@@ -177,7 +179,7 @@ func TestNothingIsLostAtRotation(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	}
-	rotated, err := rotatedFiles(path)
+	rotated, err := rotate.Files(path)
 	if err != nil || len(rotated) < 30 {
 		t.Fatalf("%d rotations, %v", len(rotated), err)
 	}
@@ -214,13 +216,13 @@ func TestDiskIsBounded(t *testing.T) {
 	r := start(t)
 	path := filepath.Join(r.dir, "app.log")
 	// A neighbour whose name begins the same is left alone.
-	neighbour := rotatedPath(filepath.Join(r.dir, "app-worker.log"), time.Unix(0, 0))
+	neighbour := rotate.Path(filepath.Join(r.dir, "app-worker.log"), time.Unix(0, 0))
 	if err := os.WriteFile(neighbour, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r.run("p", &Log{Path: path, Label: "l", MaxSize: 10 << 10, Keep: 3}, self(t), "role:lines", "3000", "80")
 	r.exit("p")
-	rotated, err := rotatedFiles(path)
+	rotated, err := rotate.Files(path)
 	if err != nil || len(rotated) != 3 {
 		t.Fatalf("%v %v", rotated, err)
 	}
@@ -274,7 +276,7 @@ func TestOwnProcessesAreBounded(t *testing.T) {
 		}
 		return false
 	})
-	rotated, err := rotatedFiles(path)
+	rotated, err := rotate.Files(path)
 	if err != nil || len(rotated) == 0 || len(rotated) > 2 { // the older one may just be going
 		t.Fatalf("%v %v", rotated, err)
 	}

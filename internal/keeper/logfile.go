@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"gapless/internal/rotate"
 )
 
 const (
@@ -257,7 +259,7 @@ func (l *logFile) current() bool {
 func (l *logFile) rotate(now time.Time) error {
 	l.f.Close()
 	l.f = nil
-	if err := rotateFile(l.path, l.policy.Keep, now); err != nil {
+	if err := rotate.Rotate(l.path, l.policy.Keep, now); err != nil {
 		return err
 	}
 	return l.reopen(now)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"gapless/internal/rotate"
 )
 
 // ReadOptions choose what ReadLogs returns.
@@ -86,7 +88,7 @@ func (r *logReader) open() (rotated []string, err error) {
 	if r.f, err = openLog(r.path); err != nil {
 		return nil, err
 	}
-	if rotated, err = rotatedFiles(r.path); err != nil {
+	if rotated, err = rotate.Files(r.path); err != nil {
 		return nil, err
 	}
 	if n := len(rotated); r.f == nil && n > 0 {
@@ -250,7 +252,7 @@ func (r *logReader) next() (*os.File, error) {
 }
 
 func (r *logReader) nextName() (string, error) {
-	rotated, err := rotatedFiles(r.path)
+	rotated, err := rotate.Files(r.path)
 	if err != nil {
 		return "", err
 	}

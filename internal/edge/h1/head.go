@@ -296,6 +296,18 @@ func (h *Head) Fields(yield func(name, value []byte) bool) {
 	}
 }
 
+// Value returns the first field of that name, written in lower case; nil if
+// there is none.
+func (h *Head) Value(name string) []byte {
+	for i := range h.fields[:h.n] {
+		f := &h.fields[i]
+		if int(f.name.to-f.name.from) == len(name) && equalFold(h.of(f.name), name) {
+			return h.of(f.value)
+		}
+	}
+	return nil
+}
+
 func classify(name []byte) kind {
 	switch len(name) {
 	case 2:

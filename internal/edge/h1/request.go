@@ -143,6 +143,17 @@ func (h *Head) Target() []byte { return h.of(h.target) }
 // Host returns the Host field, empty only for HTTP/1.0 requests without one.
 func (h *Head) Host() []byte { return h.of(h.hostValue) }
 
+// RequestID returns the id that the sender gave the request, nil if it gave
+// none that is passed on.
+func (h *Head) RequestID() []byte {
+	for i := range h.fields[:h.n] {
+		if f := &h.fields[i]; f.kind == requestID && validID(h.of(f.value)) {
+			return h.of(f.value)
+		}
+	}
+	return nil
+}
+
 // Forward is what the edge says to an instance about the client.
 type Forward struct {
 	Peer      []byte // the client's address, without port

@@ -1,4 +1,6 @@
-package keeper
+// Package rotate names and moves the files of a log that is rotated:
+// app.log is the one being written, app-<time>.log those before it.
+package rotate
 
 import (
 	"errors"
@@ -11,16 +13,16 @@ import (
 	"time"
 )
 
-// rotatedLayout sorts by name as by time.
-const rotatedLayout = "20060102T150405.000000Z"
+// layout sorts by name as by time.
+const layout = "20060102T150405.000000Z"
 
-// rotatedPath names what a log file is renamed to.
-func rotatedPath(path string, t time.Time) string {
-	return strings.TrimSuffix(path, ".log") + "-" + t.UTC().Format(rotatedLayout) + ".log"
+// Path names what a log file is renamed to.
+func Path(path string, t time.Time) string {
+	return strings.TrimSuffix(path, ".log") + "-" + t.UTC().Format(layout) + ".log"
 }
 
-// rotatedFiles returns the rotated files of a log, oldest first.
-func rotatedFiles(path string) ([]string, error) {
+// Files returns the rotated files of a log, oldest first.
+func Files(path string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -31,7 +33,7 @@ func rotatedFiles(path string) ([]string, error) {
 	prefix := strings.TrimSuffix(filepath.Base(path), ".log") + "-"
 	var names []string
 	for _, e := range entries {
-		if _, ok := rotatedTime(e.Name(), prefix); ok {
+		if _, ok := timeOf(e.Name(), prefix); ok {
 			names = append(names, filepath.Join(filepath.Dir(path), e.Name()))
 		}
 	}
@@ -39,35 +41,35 @@ func rotatedFiles(path string) ([]string, error) {
 	return names, nil
 }
 
-func rotatedTime(name, prefix string) (time.Time, bool) {
+func timeOf(name, prefix string) (time.Time, bool) {
 	s, ok := strings.CutPrefix(name, prefix)
 	if !ok {
 		return time.Time{}, false
 	}
 	s, ok = strings.CutSuffix(s, ".log")
-	if !ok || len(s) != len(rotatedLayout) {
+	if !ok || len(s) != len(layout) {
 		return time.Time{}, false
 	}
-	t, err := time.Parse(rotatedLayout, s)
+	t, err := time.Parse(layout, s)
 	return t, err == nil
 }
 
-// rotateFile moves the file at path out of the way and deletes the oldest
+// Rotate moves the file at path out of the way and deletes the oldest
 // rotated files beyond keep.
-func rotateFile(path string, keep int, now time.Time) error {
-	names, err := rotatedFiles(path)
+func Rotate(path string, keep int, now time.Time) error {
+	names, err := Files(path)
 	if err != nil {
 		return err
 	}
 	if len(names) > 0 {
 		// Never before an older one, even if the clock was set back.
 		prefix := strings.TrimSuffix(filepath.Base(path), ".log") + "-"
-		newest, _ := rotatedTime(filepath.Base(names[len(names)-1]), prefix)
+		newest, _ := timeOf(filepath.Base(names[len(names)-1]), prefix)
 		if !now.Truncate(time.Microsecond).After(newest) {
 			now = newest.Add(time.Microsecond)
 		}
 	}
-	name := rotatedPath(path, now)
+	name := Path(path, now)
 	if err := os.Rename(path, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
