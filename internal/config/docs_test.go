@@ -27,6 +27,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	}
 	add("", s.keys(r))
 	add("health.", r.healthKeys(&gapless.Health{}))
+	add("balance.", r.balanceKeys(&gapless.Balance{}))
 	add("judge.", r.judgeKeys(&gapless.JudgeSpec{}))
 	add("match.", r.matchKeys(&gapless.MatchRule{}))
 	add("mirror.", r.mirrorKeys(&gapless.Mirror{}))

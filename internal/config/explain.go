@@ -97,7 +97,18 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		if a.Health.Path != "" {
 			health["path"] = a.Health.Path
 		}
+		for name, n := range map[string]int{"healthy": a.Health.Healthy, "unhealthy": a.Health.Unhealthy} {
+			if n > 0 {
+				health[name] = n
+			}
+		}
 		add("health", health, "", "default")
+		if s.given["balance"] {
+			add("balance", explainBalance(a.Balance), "", "default")
+		}
+		if s.given["socket"] {
+			add("socket", map[string]any{"": false, gapless.SocketPath: true, gapless.SocketFD: gapless.SocketFD}[a.Socket], "", "default")
+		}
 	}
 	for _, d := range []struct {
 		key   string
@@ -245,4 +256,22 @@ func size(n int64) string {
 		}
 	}
 	return strconv.FormatInt(n, 10)
+}
+
+// explainBalance is balance: as it holds; limits that are none are left out.
+func explainBalance(b gapless.Balance) map[string]any {
+	out := map[string]any{"slow_start": b.SlowStart.String()}
+	if b.Stable > 0 {
+		out["stable"] = b.Stable
+	}
+	if b.Candidate > 0 {
+		out["candidate"] = b.Candidate
+	}
+	if b.Retries > 0 {
+		out["retries"] = b.Retries
+	}
+	if b.NoEject {
+		out["eject"] = false
+	}
+	return out
 }

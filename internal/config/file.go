@@ -59,6 +59,7 @@ func defaults(dir string, cpus int) *settings {
 			Listen:       []string{":8080"},
 			Path:         "/",
 			Health:       gapless.Health{Interval: 2 * second, Timeout: 2 * second},
+			Balance:      gapless.Balance{SlowStart: 30 * second},
 			Drain:        30 * second,
 			Grace:        10 * second,
 			StartTimeout: 60 * second,
@@ -129,6 +130,8 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"match":         s.ofWeb(r, r.match(&a.Match)),
 		"skew":          s.ofWeb(r, r.word(&a.Skew, "skew", []string{gapless.SkewPin})),
 		"health":        s.ofWeb(r, r.health(&a.Health)),
+		"balance":       s.ofWeb(r, r.balance(&a.Balance)),
+		"socket":        s.ofWeb(r, r.socket(&a.Socket)),
 		"drain":         r.duration(&a.Drain, "drain", 0, time.Hour),
 		"grace":         r.duration(&a.Grace, "grace", 0, 10*time.Minute),
 		"start_timeout": r.duration(&a.StartTimeout, "start_timeout", time.Second, time.Hour),
@@ -289,6 +292,9 @@ func (r *reader) healthKeys(dst *gapless.Health) map[string]setter {
 		"path":     r.str(&dst.Path, "path", checkProbe),
 		"interval": r.duration(&dst.Interval, "interval", 100*time.Millisecond, time.Hour),
 		"timeout":  r.duration(&dst.Timeout, "timeout", 10*time.Millisecond, 10*time.Minute),
+
+		"healthy":   r.whole(&dst.Healthy, "healthy", 1, 100),
+		"unhealthy": r.whole(&dst.Unhealthy, "unhealthy", 1, 100),
 	}
 }
 

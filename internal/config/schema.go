@@ -88,7 +88,15 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"credentials":   about("whether copies have Cookie and Authorization", oneOf(credentials)),
 		"on_difference": about("what to do where answers differ", oneOf(undecided)), "then": about("strategy after a dark launch", oneOf(afterMirror))})
 	health := objectOf(r.healthKeys(&gapless.Health{}), map[string]schema{
-		"path": about("a 2xx or 3xx answer is ready", text(`^/`)), "interval": durationForm(), "timeout": durationForm()})
+		"path": about("a 2xx or 3xx answer is ready", text(`^/`)), "interval": durationForm(), "timeout": durationForm(),
+		"healthy":   about("good answers in a row that put an instance back", whole(1, 100)),
+		"unhealthy": about("bad ones in a row that take it out", whole(1, 100))})
+	balance := objectOf(r.balanceKeys(&gapless.Balance{}), map[string]schema{
+		"slow_start": about("a new instance beside old ones gets its full share after this; 0: at once", durationForm()),
+		"stable":     about("most requests in flight with the release that serves; more are refused", whole(1, 1_000_000)),
+		"candidate":  about("most requests in flight with a candidate; more go to stable and count against it", whole(1, 1_000_000)),
+		"retries":    about("share of all requests that may be repeated, beside three per second", shareForm()),
+		"eject":      about("leave an instance alone for a while that requests do not get through to", trueOrFalse())})
 	process := objectOf(s.processKeys(r, &gapless.Process{}), map[string]schema{
 		"run": about("its command", run), "instances": about("how many run", countForm()),
 		"singleton": about("never two at once", trueOrFalse()), "cron": about("a schedule of five fields, local time; @daily, @every 10m", someText()),
@@ -109,6 +117,8 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"hosts":         about("host names served", oneOrMore(someText())),
 		"path":          about("URL path prefix served", text(`^/`)),
 		"health":        about("readiness and liveness of the web process: a path, or more", anyOf(text(`^/`), health)),
+		"balance":       about("how requests are spread among instances", balance),
+		"socket":        about("reach instances by unix sockets: true (PORT is its path), or fd (it is descriptor 3)", schema{"enum": []any{true, false, gapless.SocketFD}}),
 		"drain":         about("longest wait for in-flight work before an instance is stopped", durationForm()),
 		"grace":         about("between SIGTERM and SIGKILL", durationForm()),
 		"start_timeout": about("an instance must be ready within this time", durationForm()),

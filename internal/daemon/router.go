@@ -170,7 +170,7 @@ func (r *router) reports(ctx context.Context) (out []gapless.EdgeReport) {
 // Observed implements rollout.Router, from what the edges said last. It asks
 // nobody, so a generation that is frozen holds nobody up: it is unknown.
 func (r *router) Observed(_ context.Context, app string) (rollout.Served, error) {
-	served := rollout.Served{InFlight: map[string]int{}, Given: map[string]uint64{}, Unhealthy: map[string]bool{}, Refusing: map[string]bool{}}
+	served := rollout.Served{InFlight: map[string]int{}, Given: map[string]uint64{}, Unhealthy: map[string]bool{}, Refusing: map[string]bool{}, Failing: map[string]bool{}}
 	r.mu.Lock()
 	version := r.changed[app]
 	for i := range r.table.Routes {
@@ -197,6 +197,9 @@ func (r *router) Observed(_ context.Context, app string) (rollout.Served, error)
 			}
 			if k == len(live)-1 && fresh && in.Refuses() {
 				served.Refusing[in.Instance] = true
+			}
+			if k == len(live)-1 && fresh && in.Fails() {
+				served.Failing[in.Instance] = true
 			}
 		}
 	}

@@ -39,18 +39,44 @@ func (d *decision) watch() {
 	}
 	if d.deaf() {
 		d.failed(d.s.Rollout.To+" refuses connections at every instance", "does it close its listener, or listen on another address than at its start?")
+		return
+	}
+	if d.severed() {
+		d.failed("requests get through to no instance of "+d.s.Rollout.To, "connections are reset, or not answered in time: see its log")
 	}
 }
 
 // deaf reports whether every ready web instance of the candidate refuses
 // connections, so that nothing that it is given arrives.
-func (d *decision) deaf() bool {
+func (d *decision) deaf() bool { return d.all(Candidate, d.obs.Served.Refusing) }
+
+// severed reports whether requests get through to no ready web instance of the
+// candidate, so that the edge leaves all of them alone, and to stable they do.
+// What clients can bring about with both of them says nothing about one: that
+// is left to the judge.
+func (d *decision) severed() bool {
+	if !d.all(Candidate, d.obs.Served.Failing) {
+		return false
+	}
+	through := false
+	for _, m := range d.s.of(Stable, gapless.WebProcess) {
+		if d.obs.Served.Failing[m.ID] {
+			return false
+		}
+		through = through || d.ready(m)
+	}
+	return through
+}
+
+// all reports whether there are ready web instances of a role, and something
+// is true of each. Those that were kept warm have served before.
+func (d *decision) all(role Role, is map[string]bool) bool {
 	n := 0
-	for _, m := range d.s.of(Candidate, gapless.WebProcess) {
+	for _, m := range d.s.of(role, gapless.WebProcess) {
 		if m.Warm || d.seen(m).State != gapless.Ready {
 			continue
 		}
-		if n++; !d.obs.Served.Refusing[m.ID] {
+		if n++; !is[m.ID] {
 			return false
 		}
 	}

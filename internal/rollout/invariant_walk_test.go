@@ -37,6 +37,9 @@ func (w *world) walked(was, is State) {
 	if w.fell && !was.promoted() && !was.Back && !back && is.Busy() && w.now.Equal(w.lookedAt) && w.runner.state.Rollout.Cursor > was.Rollout.Cursor {
 		w.violate("it goes on although an edge fell back: %s", is.Rollout.To)
 	}
+	if w.severed(was) && !was.promoted() && !was.Back && !back && is.Busy() && w.now.Equal(w.lookedAt) && w.runner.state.Rollout.Cursor > was.Rollout.Cursor {
+		w.violate("it goes on although no request gets through to %s", is.Rollout.To)
+	}
 	if w.lost {
 		return
 	}
@@ -223,4 +226,28 @@ func (w *world) mayFallBack(s State, r *gapless.Route, share, carried float64) {
 	case back > 0 && carried >= 1-1e-9:
 		w.violate("the fallback leaves %s %v though %s carries all", s.Rollout.To, back, s.Stable)
 	}
+}
+
+// severed reports whether the engine was told, in this round, that requests
+// get through to no ready web instance of the candidate, and to all of stable.
+func (w *world) severed(s State) bool {
+	n, through := 0, false
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Process != gapless.WebProcess {
+			continue
+		}
+		switch {
+		case m.Role == Stable && w.failing[m.ID]:
+			return false
+		case m.Role == Stable:
+			through = through || lookUp(w.looked, m.ID).State == gapless.Ready && !w.unwell[m.ID]
+		case m.Role != Candidate || m.Warm || lookUp(w.looked, m.ID).State != gapless.Ready:
+		case !w.failing[m.ID]:
+			return false
+		default:
+			n++
+		}
+	}
+	return n > 0 && through
 }

@@ -205,6 +205,8 @@ func TestPlantedBugs(t *testing.T) {
 			})},
 		{"it does not matter that an edge fell back", "although an edge fell back", before(
 			func(_ *State, o *Observed, _ time.Time) { o.Served.FellBack = false })},
+		{"it does not matter that no request gets through", "no request gets through", before(
+			func(_ *State, o *Observed, _ time.Time) { o.Served.Failing = nil })},
 		{"the candidate is shown on the way back", "is shown to people", onRoute(
 			func(s State, _ Observed, r *gapless.Route) {
 				if s.Busy() && s.Back {

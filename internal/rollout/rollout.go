@@ -41,6 +41,7 @@ type Served struct {
 	Unhealthy map[string]bool   // by the edge's probes
 	Given     map[string]uint64 // per instance, summed over generations: requests it was given so far
 	Refusing  map[string]bool   // every connection is refused, for a while now
+	Failing   map[string]bool   // requests do not get through, for a while now
 	FellBack  bool              // nobody renewed the lease: the edge went back to stable by itself
 }
 

@@ -33,7 +33,7 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 	}
 	r := &gapless.Route{
 		App: s.App, Listen: rel.Spec.Listen, Hosts: rel.Spec.Hosts, Path: rel.Spec.Path,
-		Stable: lead, Probe: rel.Spec.Health, Hold: rel.Spec.Hold,
+		Stable: lead, Probe: rel.Spec.Health, Hold: rel.Spec.Hold, Balance: rel.Spec.Balance,
 		Weights: []gapless.Weight{{Release: lead, Share: 1}},
 	}
 	r.Limits, r.Timeouts, r.ErrorPages = rel.Spec.Limits, rel.Spec.Timeouts, pages(rel)

@@ -57,6 +57,7 @@ func (w *world) calm() {
 		heals = w.now.Add(2 * StuckLimit)
 	}
 	clear(w.sick)
+	clear(w.cut)
 	deadline := w.now.Add(10 * time.Minute)
 	for still := 0; still < 3 && w.now.Before(deadline) && w.broken == nil; {
 		if w.tick(); w.rotten != "" && w.now.After(heals) {
@@ -93,6 +94,7 @@ func (w *world) randomFaults() faults {
 		stale: some(0.4), apply: some(0.3), delay: some(0.4), dark: some(0.05), edges: some(0.02),
 		sick: some(0.01), die: some(0.02), hang: some(0.1), vanish: some(0.02), reboot: some(0.01), slowStop: w.rng.IntN(2) == 0,
 		away: some(0.03), blind: some(0.3), late: some(0.3), double: some(0.3), backward: some(0.3), absurd: some(0.2), clock: some(0.5),
+		cut: some(0.01),
 	}
 }
 

@@ -138,7 +138,7 @@ func (w *world) Observed(context.Context, string) (Served, error) {
 	}
 	w.done = nil
 	w.fell, w.blind = false, false
-	s := Served{Known: !w.missed, Route: w.applied, InFlight: map[string]int{}, Unhealthy: map[string]bool{}}
+	s := Served{Known: !w.missed, Route: w.applied, InFlight: map[string]int{}, Unhealthy: map[string]bool{}, Failing: map[string]bool{}}
 	w.tables, w.servedAt = w.tables[:0], w.now
 	for _, e := range w.edges {
 		w.tables = append(w.tables, e.table)
@@ -170,7 +170,12 @@ func (w *world) Observed(context.Context, string) (Served, error) {
 			s.Unhealthy[p.in.ID] = true
 		}
 	}
-	w.unwell = s.Unhealthy
+	for _, p := range w.procs {
+		if w.cut[p.in.ID].After(w.now) {
+			s.Failing[p.in.ID] = true
+		}
+	}
+	w.unwell, w.failing = s.Unhealthy, s.Failing
 	w.fell = s.FellBack && w.applied != nil && w.applied.Lease > 0
 	return s, nil
 }

@@ -31,6 +31,7 @@ type world struct {
 	looked   []gapless.Instance
 	lookedAt time.Time
 	unwell   map[string]bool // as the engine was told
+	failing  map[string]bool // as well
 	stale    bool            // the next observation may be an old one
 
 	rotten     string           // release that lost what it needs
@@ -61,6 +62,7 @@ type world struct {
 	applied *gapless.Route // the table applied last
 	missed  bool           // the last Apply did not reach every edge
 	sick    map[string]time.Time
+	cut     map[string]time.Time // requests do not get through until then
 	gen     int
 
 	saved, before State // what the disk has; what it had one save earlier
@@ -92,6 +94,7 @@ type faults struct {
 	delay    float64 // a table arrives late
 	dark     float64 // an edge does not answer for a while
 	edges    float64 // an edge dies, or a new generation takes over
+	cut      float64 // requests do not get through to an instance for a while
 	sick     float64 // the edge's probes of an instance fail for a while
 	die      float64 // an instance crashes
 	vanish   float64 // the machine forgets an instance
@@ -122,7 +125,7 @@ const (
 func newWorld(seed uint64) *world {
 	w := &world{
 		rng: rand.New(rand.NewPCG(seed, 7)), now: epoch, decide: decide, readJudge: ReadJudge[judge.Judge],
-		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{}, sloppiness: 0.4, gone: map[string]bool{}, inUse: State.InUse,
+		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, cut: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{}, sloppiness: 0.4, gone: map[string]bool{}, inUse: State.InUse,
 		saved: State{App: simApp, Down: true}, before: State{App: simApp, Down: true},
 	}
 	w.newEdge(nil, 0)
@@ -335,6 +338,9 @@ func (w *world) pass(d time.Duration) {
 		w.live(p)
 		if p.in.State == gapless.Ready && w.chance(w.faults.sick) {
 			w.sick[p.in.ID] = w.now.Add(w.between(0, 40*time.Second))
+		}
+		if p.in.State == gapless.Ready && w.chance(w.faults.cut) {
+			w.cut[p.in.ID] = w.now.Add(w.between(0, 20*time.Second))
 		}
 	}
 	if len(w.procs) > 0 && w.chance(w.faults.vanish) {

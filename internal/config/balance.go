@@ -1,0 +1,44 @@
+package config
+
+import (
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"gapless"
+)
+
+func (r *reader) balance(dst *gapless.Balance) setter {
+	return func(n ast.Node) { r.object(n, "balance", r.balanceKeys(dst)) }
+}
+
+func (r *reader) balanceKeys(dst *gapless.Balance) map[string]setter {
+	return map[string]setter{
+		"slow_start": r.duration(&dst.SlowStart, "slow_start", 0, time.Hour),
+		"stable":     r.whole(&dst.Stable, "stable", 1, 1_000_000),
+		"candidate":  r.whole(&dst.Candidate, "candidate", 1, 1_000_000),
+		"retries":    r.share(&dst.Retries, "retries"),
+		"eject": func(n ast.Node) {
+			on := !dst.NoEject
+			r.boolean(&on, "eject")(n)
+			dst.NoEject = !on
+		},
+	}
+}
+
+// socket reads true, false or fd.
+func (r *reader) socket(dst *string) setter {
+	return func(n ast.Node) {
+		if b, ok := n.(*ast.BoolNode); ok {
+			if *dst = ""; b.Value {
+				*dst = gapless.SocketPath
+			}
+			return
+		}
+		if s, ok := r.scalar(n, "socket"); ok && s == gapless.SocketFD {
+			*dst = gapless.SocketFD
+		} else if ok {
+			r.fail(n, faultf("socket is %s, but must be true, false or fd", quote(s)).withHint("true: PORT is the path of a unix socket; fd: the app gets a listening one as descriptor 3"))
+		}
+	}
+}
