@@ -16,7 +16,7 @@ type App struct {
 	Path         string            `json:"path"`              // URL path prefix served; "/": all
 	Health       Health            `json:"health"`            // readiness and liveness probe of the web process
 	Balance      Balance           `json:"balance,omitzero"`  // how the edge spreads requests
-	Socket       string            `json:"socket,omitempty"`  // SocketPath, SocketFD: instances are reached by unix sockets; "": by TCP ports
+	Socket       bool              `json:"socket,omitempty"`  // instances listen on a unix socket, whose path is in PORT; else on a TCP port
 	Drain        Duration          `json:"drain"`             // longest wait for in-flight work before an instance is stopped
 	Grace        Duration          `json:"grace"`             // between SIGTERM and SIGKILL
 	StartTimeout Duration          `json:"start_timeout"`     // an instance must be ready within this time
@@ -95,12 +95,6 @@ type Preview struct {
 	Cookie  string `json:"cookie,omitempty"`  // name; an address with ?name=content sets it
 	Content string `json:"content,omitempty"` // of Cookie, exactly
 }
-
-// How instances are given a unix socket.
-const (
-	SocketPath = "path" // PORT is the absolute path that they listen on
-	SocketFD   = "fd"   // descriptor 3 listens already, as systemd hands it over
-)
 
 // WebProcess is the name of the process that serves HTTP.
 const WebProcess = "web"

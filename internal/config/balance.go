@@ -25,20 +25,3 @@ func (r *reader) balanceKeys(dst *gapless.Balance) map[string]setter {
 		},
 	}
 }
-
-// socket reads true, false or fd.
-func (r *reader) socket(dst *string) setter {
-	return func(n ast.Node) {
-		if b, ok := n.(*ast.BoolNode); ok {
-			if *dst = ""; b.Value {
-				*dst = gapless.SocketPath
-			}
-			return
-		}
-		if s, ok := r.scalar(n, "socket"); ok && s == gapless.SocketFD {
-			*dst = gapless.SocketFD
-		} else if ok {
-			r.fail(n, faultf("socket is %s, but must be true, false or fd", quote(s)).withHint("true: PORT is the path of a unix socket; fd: the app gets a listening one as descriptor 3"))
-		}
-	}
-}

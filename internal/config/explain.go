@@ -107,7 +107,7 @@ func explain(in Input, cpus int) ([]Setting, error) {
 			add("balance", explainBalance(a.Balance), "", "default")
 		}
 		if s.given["socket"] {
-			add("socket", map[string]any{"": false, gapless.SocketPath: true, gapless.SocketFD: gapless.SocketFD}[a.Socket], "", "default")
+			add("socket", a.Socket, "", "default")
 		}
 	}
 	for _, d := range []struct {

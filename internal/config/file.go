@@ -131,7 +131,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"skew":          s.ofWeb(r, r.word(&a.Skew, "skew", []string{gapless.SkewPin})),
 		"health":        s.ofWeb(r, r.health(&a.Health)),
 		"balance":       s.ofWeb(r, r.balance(&a.Balance)),
-		"socket":        s.ofWeb(r, r.socket(&a.Socket)),
+		"socket":        s.ofWeb(r, r.boolean(&a.Socket, "socket")),
 		"drain":         r.duration(&a.Drain, "drain", 0, time.Hour),
 		"grace":         r.duration(&a.Grace, "grace", 0, 10*time.Minute),
 		"start_timeout": r.duration(&a.StartTimeout, "start_timeout", time.Second, time.Hour),

@@ -118,7 +118,7 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"path":          about("URL path prefix served", text(`^/`)),
 		"health":        about("readiness and liveness of the web process: a path, or more", anyOf(text(`^/`), health)),
 		"balance":       about("how requests are spread among instances", balance),
-		"socket":        about("reach instances by unix sockets: true (PORT is its path), or fd (it is descriptor 3)", schema{"enum": []any{true, false, gapless.SocketFD}}),
+		"socket":        about("instances listen on a unix socket, whose path is in PORT", trueOrFalse()),
 		"drain":         about("longest wait for in-flight work before an instance is stopped", durationForm()),
 		"grace":         about("between SIGTERM and SIGKILL", durationForm()),
 		"start_timeout": about("an instance must be ready within this time", durationForm()),
