@@ -4,7 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
-	"strconv"
+	"strings"
 
 	"gapless"
 	"gapless/internal/api"
@@ -38,26 +38,26 @@ func (d *Daemon) Exec(ctx context.Context, name string, req api.ExecRequest) (ap
 }
 
 // meant is the release, the process and the port that a request names.
-func (d *Daemon) meant(name string, req api.ExecRequest) (rel *gapless.Release, process string, port int, err error) {
+func (d *Daemon) meant(name string, req api.ExecRequest) (rel *gapless.Release, process, port string, err error) {
 	a, err := d.app(name)
 	if err != nil {
-		return nil, "", 0, err
+		return nil, "", "", err
 	}
 	release := req.Release
 	process = req.Process
 	switch {
 	case req.Instance != "" && (req.Release != "" || req.Process != ""):
-		return nil, "", 0, gapless.Errorf(gapless.Invalid, "an instance and a release or process were given").WithHint("leave one of them out")
+		return nil, "", "", gapless.Errorf(gapless.Invalid, "an instance and a release or process were given").WithHint("leave one of them out")
 	case req.Instance != "":
 		in := d.instance(name, req.Instance)
 		if in == nil {
-			return nil, "", 0, gapless.Errorf(gapless.NotFound, "%s has no instance %q", name, req.Instance).
+			return nil, "", "", gapless.Errorf(gapless.NotFound, "%s has no instance %q", name, req.Instance).
 				WithHint("list them with: gapless status %s", name)
 		}
 		release, process, port = in.Release, in.Process, portOf(in.Address)
 	case release == "":
 		if release = a.runner.State().Stable; release == "" {
-			return nil, "", 0, gapless.Errorf(gapless.Conflict, "%s has no release that serves", name).
+			return nil, "", "", gapless.Errorf(gapless.Conflict, "%s has no release that serves", name).
 				WithHint("name one: gapless releases %s lists them", name)
 		}
 	}
@@ -65,11 +65,11 @@ func (d *Daemon) meant(name string, req api.ExecRequest) (rel *gapless.Release, 
 		if gapless.CodeOf(err) == gapless.NotFound {
 			err = gapless.Errorf(gapless.NotFound, "%s has no release %q", name, release).WithHint("list them with: gapless releases %s", name)
 		}
-		return nil, "", 0, err
+		return nil, "", "", err
 	}
 	if process == "" {
 		if len(rel.Spec.Processes) == 0 {
-			return nil, "", 0, gapless.Errorf(gapless.Conflict, "release %s of %s has no process", release, name)
+			return nil, "", "", gapless.Errorf(gapless.Conflict, "release %s of %s has no process", release, name)
 		}
 		process = rel.Spec.Processes[0].Name // web, if there is one
 	}
@@ -86,11 +86,15 @@ func (d *Daemon) instance(app, label string) *gapless.Instance {
 	return nil
 }
 
-func portOf(address string) int {
-	_, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return 0
+// portOf is what PORT says to the instance at an address: its port, or the
+// path of its unix socket.
+func portOf(address string) string {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return path
 	}
-	n, _ := strconv.Atoi(text) // of another form: none
-	return n
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return port
 }

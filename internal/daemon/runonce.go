@@ -76,7 +76,7 @@ func (d *Daemon) RunOnce(ctx context.Context, name string, req api.OnceRequest) 
 	if err != nil {
 		return api.Once{}, err
 	}
-	c, err := d.sup.Command(rel, process, env.of(process), 0, req.Command)
+	c, err := d.sup.Command(rel, process, env.of(process), "", req.Command)
 	if err != nil {
 		return api.Once{}, err
 	}

@@ -61,6 +61,7 @@ func (s *Supervisor) Adopt(ctx context.Context, releases func(app, name, process
 	if _, err := s.catchUp(); err != nil { // what ended since the list was made
 		return err
 	}
+	s.sweepSockets()
 	s.awaitReady(ctx, adopted)
 	return nil
 }
@@ -81,7 +82,7 @@ func (s *Supervisor) adopt(proc Proc, m meta, rel *gapless.Release, values map[s
 		i.run, _ = strconv.ParseInt(n, 10, 64)
 	}
 	p := &process{
-		inst: i, hostID: proc.ID, pid: proc.PID, port: m.Port, started: proc.Started, cgroups: m.Cgroups,
+		inst: i, hostID: proc.ID, pid: proc.PID, port: m.Port, socket: m.Socket, started: proc.Started, cgroups: m.Cgroups,
 		exited: make(chan gapless.Exit, 1), lost: make(chan why, 1),
 	}
 	if p.port != 0 {

@@ -18,8 +18,8 @@ type Command struct {
 }
 
 // Command says how argv runs beside the instances of process. Port is what
-// PORT says, 0 for none. It has no side effects but the directory of the log.
-func (s *Supervisor) Command(rel *gapless.Release, process string, values map[string]string, port int, argv []string) (Command, error) {
+// PORT says, "" for none. It has no side effects but the directory of the log.
+func (s *Supervisor) Command(rel *gapless.Release, process string, values map[string]string, port string, argv []string) (Command, error) {
 	proc := rel.Spec.Process(process)
 	if proc == nil {
 		return Command{}, gapless.Errorf(gapless.NotFound, "release %s of %s has no process %s", rel.Name, rel.App, process)

@@ -123,6 +123,6 @@ func (i *instance) tryRecipe() error {
 	if err != nil {
 		return err
 	}
-	_, err = makeRecipe(i.observe(), i.rel, i.values, u, 0, i.s.cfg.TZ)
+	_, err = makeRecipe(i.observe(), i.rel, i.values, u, "", i.s.cfg.TZ)
 	return err
 }

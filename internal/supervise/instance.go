@@ -191,7 +191,11 @@ func (i *instance) attend(p *process) (c crash, crashed bool) {
 		case exit := <-p.exited:
 			i.cleanUp(p, &exit)
 			after := exit.At.Sub(p.started)
-			return crash{whyExited(exit, after, i.proc.Memory), &exit, ready && after >= calmAfter}, true
+			w := whyExited(exit, after, i.proc.Memory)
+			if p.socket != "" && !ready && exit.Code > 0 && w.hint == "" {
+				w.hint = "see its log; " + asNumber
+			}
+			return crash{w, &exit, ready && after >= calmAfter}, true
 		case <-i.stop:
 			i.end(p)
 			return crash{}, false
@@ -222,7 +226,7 @@ func (i *instance) getReady(ctx context.Context, p *process) (address string, w 
 	}
 	app := i.rel.Spec
 	r := readiness{
-		pid: p.pid, port: p.port, health: app.Health,
+		pid: p.pid, port: p.port, socket: p.socket, health: app.Health,
 		timeout: orDefault(app.StartTimeout.Std(), defaultTimeout),
 	}
 	if len(app.Hosts) > 0 && !strings.Contains(app.Hosts[0], "*") {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -16,8 +17,9 @@ import (
 type process struct {
 	inst    *instance
 	hostID  string
-	pid     int // 0 until it runs
-	port    int // 0: serves no HTTP
+	pid     int    // 0 until it runs
+	port    int    // 0: none
+	socket  string // path that it is to listen on; "": none
 	started time.Time
 	cgroups []string
 	exited  chan gapless.Exit // one value
@@ -31,6 +33,7 @@ type meta struct {
 	Instance gapless.Instance `json:"instance"` // identity and Restarts only
 	Crashes  int              `json:"crashes"`  // in a row
 	Port     int              `json:"port,omitempty"`
+	Socket   string           `json:"socket,omitempty"`
 	Cgroups  []string         `json:"cgroups,omitempty"`
 	Grace    gapless.Duration `json:"grace"`
 }
@@ -115,13 +118,18 @@ func (i *instance) spec(p *process) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	if i.proc.Web() {
-		if p.port, err = s.ports.take(); err != nil {
-			return Spec{}, err
-		}
-	}
 	in := i.observe()
-	r, err := makeRecipe(in, i.rel, i.values, u, p.port, s.cfg.TZ)
+	switch {
+	case !i.proc.Web():
+	case app.Socket:
+		p.socket, err = s.takeSocket(in.App, p.hostID, u)
+	default:
+		p.port, err = s.ports.take()
+	}
+	if err != nil {
+		return Spec{}, err
+	}
+	r, err := makeRecipe(in, i.rel, i.values, u, p.listens(), s.cfg.TZ)
 	if err != nil {
 		return Spec{}, err
 	}
@@ -140,7 +148,7 @@ func (i *instance) spec(p *process) (Spec, error) {
 	}
 	m, err := json.Marshal(meta{
 		Instance: gapless.Instance{ID: in.ID, App: in.App, Release: in.Release, Process: in.Process, Slot: in.Slot, Restarts: in.Restarts},
-		Crashes:  i.crashes, Port: p.port, Cgroups: p.cgroups, Grace: app.Grace,
+		Crashes:  i.crashes, Port: p.port, Socket: p.socket, Cgroups: p.cgroups, Grace: app.Grace,
 	})
 	if err != nil {
 		return Spec{}, fmt.Errorf("write down what %s is: %w", in.ID, err)
@@ -258,6 +266,17 @@ func (p *process) release() {
 	if p.port != 0 {
 		s.ports.give(p.port)
 	}
+	if p.socket != "" {
+		os.Remove(p.socket)
+	}
+}
+
+// listens is what PORT says.
+func (p *process) listens() string {
+	if p.port != 0 {
+		return strconv.Itoa(p.port)
+	}
+	return p.socket
 }
 
 // forget drops the host's record of a run that ended. If that fails, whoever

@@ -32,9 +32,12 @@ func readProcTable() (procTable, error)           { return nil, errors.ErrUnsupp
 func (procTable) owners(map[int]bool) map[int]int { return nil }
 func readListeners() ([]listener, error)          { return nil, errors.ErrUnsupported }
 func surveyTree(int) (survey, error)              { return survey{}, errors.ErrUnsupported }
-func holder([]string) string                      { return "" }
-func groupAlive(int) bool                         { return false }
-func delegated(string) bool                       { return false }
-func writable(string) bool                        { return false }
+func surveySocket(int, string) (socketSurvey, error) {
+	return socketSurvey{}, errors.ErrUnsupported
+}
+func holder([]string) string { return "" }
+func groupAlive(int) bool    { return false }
+func delegated(string) bool  { return false }
+func writable(string) bool   { return false }
 
 func carriesName(int, string) bool { return false }

@@ -22,6 +22,7 @@ import (
 type readiness struct {
 	pid     int
 	port    int
+	socket  string // path, instead of a port
 	health  gapless.Health
 	host    string // Host header of the probe; "" is the address
 	timeout time.Duration
@@ -60,12 +61,12 @@ func (r readiness) wait(ctx context.Context, report func(why)) (address string, 
 			f, found = *stolen, true
 		case conn != nil && r.health.Path == "":
 			conn.Close()
-			return conn.RemoteAddr().String(), why{}
+			return addressOf(conn), why{}
 		case conn != nil:
 			if f, found = r.probe(ctx, conn); found {
 				good = 0
-			} else if good++; good == 2 {
-				return conn.RemoteAddr().String(), why{}
+			} else if good++; good >= orDefault(r.health.Healthy, 2) {
+				return addressOf(conn), why{}
 			}
 		case time.Since(surveyed) > surveyEvery:
 			surveyed = time.Now()
@@ -128,6 +129,9 @@ func pause(ctx context.Context, d time.Duration) {
 // address, nil if none is accepted, and a fault if it is accepted by a
 // listener that is not the process's own. owned says that this was looked at.
 func (r readiness) connect(ctx context.Context, owned, ipv6 bool) (conn net.Conn, stolen *fault) {
+	if r.socket != "" {
+		return r.connectSocket(ctx, owned)
+	}
 	for _, ip := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
 		if ip.Is6() && !ipv6 {
 			continue
@@ -174,16 +178,24 @@ func (r readiness) stolen(s survey) *fault {
 }
 
 func (r readiness) nowhere() fault {
+	if r.socket != "" {
+		return fault{publish: 10 * time.Second, why: why{"does not listen on the unix socket that it was given in PORT: " + r.socket, asNumber}}
+	}
 	return fault{publish: 10 * time.Second, why: why{
 		fmt.Sprintf("listens on no port, and was given port %d in PORT", r.port),
 		"listen on process.env.PORT; a process that serves no HTTP belongs under processes: in gapless.yaml",
 	}}
 }
 
+// inspector is the port of Node's debugger.
+const inspector = 9229
+
 // notOnPort explains, from where the process does listen, why nothing accepts
 // on its port.
 func (r readiness) notOnPort(s survey) fault {
-	const inspector = 9229
+	if r.socket != "" {
+		return r.notOnSocket(s)
+	}
 	var elsewhere []netip.AddrPort // on another port
 	var hidden []string            // on the right port
 	for _, l := range s.own {
@@ -281,7 +293,7 @@ func (r readiness) get(ctx context.Context, conn net.Conn) (status int, err erro
 	defer cancel()
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+conn.RemoteAddr().String()+r.health.Path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.asked(conn)+r.health.Path, nil)
 	if err != nil {
 		return 0, fmt.Errorf("make the probe of %s: %w", r.health.Path, err)
 	}
@@ -300,6 +312,14 @@ func (r readiness) get(ctx context.Context, conn net.Conn) (status int, err erro
 			return res.StatusCode, nil
 		}
 	}
+}
+
+// asked is the host of a probe without a host name.
+func (r readiness) asked(conn net.Conn) string {
+	if r.socket != "" {
+		return "localhost"
+	}
+	return conn.RemoteAddr().String()
 }
 
 func orDefault[T comparable](v, def T) T {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gapless"
@@ -23,9 +22,9 @@ type recipe struct {
 	dir  string
 }
 
-// makeRecipe puts together the start recipe of one process. Port 0 means that
-// it serves no HTTP; tz "" that the system sets no TZ.
-func makeRecipe(in gapless.Instance, rel *gapless.Release, values map[string]string, u *User, port int, tz string) (recipe, error) {
+// makeRecipe puts together the start recipe of one process. Port is what PORT
+// says, "" where it serves no HTTP; tz "" that the system sets no TZ.
+func makeRecipe(in gapless.Instance, rel *gapless.Release, values map[string]string, u *User, port, tz string) (recipe, error) {
 	proc := rel.Spec.Process(in.Process)
 	argv := rel.Commands[in.Process]
 	if proc == nil || len(argv) == 0 {
@@ -49,7 +48,7 @@ func makeRecipe(in gapless.Instance, rel *gapless.Release, values map[string]str
 // environment is a small fixed base, then the app's values, the process's
 // values, and last what gapless itself says. The environment of the daemon
 // or of the person who started it has no part in it.
-func environment(in gapless.Instance, rel *gapless.Release, proc *gapless.Process, values map[string]string, u *User, port int, tz string) map[string]string {
+func environment(in gapless.Instance, rel *gapless.Release, proc *gapless.Process, values map[string]string, u *User, port, tz string) map[string]string {
 	path := filepath.Join(rel.Tree, "node_modules", ".bin") + ":" + standardPath
 	if rel.Runtime.Path != "" {
 		path = filepath.Dir(rel.Runtime.Path) + ":" + path
@@ -69,8 +68,8 @@ func environment(in gapless.Instance, rel *gapless.Release, proc *gapless.Proces
 	maps.Copy(env, rel.Spec.Env)
 	maps.Copy(env, values)
 	maps.Copy(env, proc.Env)
-	if port != 0 {
-		env["PORT"] = strconv.Itoa(port)
+	if port != "" {
+		env["PORT"] = port
 	}
 	env["GAPLESS_APP"] = in.App
 	env["GAPLESS_RELEASE"] = in.Release

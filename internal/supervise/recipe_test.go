@@ -67,7 +67,7 @@ func TestRecipe(t *testing.T) {
 		{[]string{"sh", "-c", "echo $UNSET $$ $PORT"}, []string{"/bin/sh", "-c", "echo $UNSET $$ $PORT"}},
 	} {
 		rel.Commands = map[string][]string{"web": c.argv}
-		r, err := makeRecipe(in, rel, map[string]string{"A": "file"}, u, 24001, "Europe/Berlin")
+		r, err := makeRecipe(in, rel, map[string]string{"A": "file"}, u, "24001", "Europe/Berlin")
 		if err != nil {
 			t.Errorf("%v: %v", c.argv, err)
 			continue
