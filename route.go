@@ -33,6 +33,8 @@ type Route struct {
 
 	AccessLog *AccessLog `json:"access_log,omitempty"` // nil: none is written
 
+	UpstreamTLS *UpstreamTLS `json:"upstream_tls,omitempty"` // of targets over TLS
+
 	Preview  *PreviewRoute `json:"preview,omitempty"`
 	Lease    Duration      `json:"lease,omitempty"`    // judged: not renewed for this long, the edge applies Fallback by itself
 	Fallback []Weight      `json:"fallback,omitempty"` // with Lease; sum 1
@@ -66,7 +68,7 @@ type Weight struct {
 type Target struct {
 	Instance string   `json:"instance"`
 	Release  string   `json:"release"`
-	Address  string   `json:"address"` // "127.0.0.1:31001", "[::1]:31001" or "unix:/path"
+	Address  string   `json:"address"` // "127.0.0.1:31001", "[::1]:31001" or "unix:/path"; see ParseUpstream
 	Draining bool     `json:"draining,omitempty"`
 	Drain    Duration `json:"drain,omitempty"` // with Draining: deadline counted from when the edge first sees it
 }
@@ -140,6 +142,9 @@ func (r Route) Validate() error {
 			return Errorf(Invalid, "route of %s: fallback weights sum to %v, not 1", r.App, sum)
 		}
 	}
+	if err := r.UpstreamTLS.validate(r.App); err != nil {
+		return err
+	}
 	if err := r.Sessions.validate(r.App); err != nil {
 		return err
 	}
@@ -183,8 +188,8 @@ func (r Route) Validate() error {
 			return Errorf(Invalid, "route of %s: instance %s is listed twice", r.App, t.Instance)
 		}
 		seen[t.Instance] = true
-		if t.Address == "" {
-			return Errorf(Invalid, "route of %s: instance %s has no address", r.App, t.Instance)
+		if _, err := ParseUpstream(t.Address); err != nil {
+			return Errorf(Invalid, "route of %s: instance %s: %w", r.App, t.Instance, err)
 		}
 	}
 	return nil

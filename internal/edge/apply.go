@@ -206,6 +206,7 @@ func (e *Edge) build(t gapless.Table) *state {
 				e.prepareForLoops(i)
 				e.instances[k] = i
 			}
+			i.via.trust(spec.UpstreamTLS)
 			e.keepProbing(i, spec.Probe, g.Draining)
 			return i
 		}

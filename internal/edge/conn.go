@@ -291,7 +291,7 @@ func (c *conn) write(b []byte) error {
 }
 
 func (c *conn) splice(u *upstream, n int64) (int64, error, bool) {
-	if c.tcp == nil || c.tls != nil {
+	if c.tcp == nil || c.tls != nil || u.raw == nil {
 		return 0, nil, false
 	}
 	n, err := c.tcp.ReadFrom(&io.LimitedReader{R: u.Conn, N: n})

@@ -152,7 +152,7 @@ func (x *exchange) begin(e *Edge, now int64) {
 	x.failure, x.stale, x.dirty = own{}, false, false
 	x.pump = nil
 	x.access.reset()
-	x.plain = x.http2 || x.req.HTTP10
+	x.plain = x.req.HTTP10
 	x.chunk, x.bodyLeft, x.bodyDone = h1.Chunk{}, 0, true
 	x.body, x.rest = nil, nil
 	x.session, x.invited = session{}, nil
@@ -193,14 +193,14 @@ func (x *exchange) try(ctx context.Context, i *instance) outcome {
 	var u *upstream
 	if !x.fresh {
 		u = i.pool.get(e.now())
-		if u != nil && !x.req.Safe && look(u.raw) != quiet {
+		if u != nil && !x.req.Safe && u.sight() != quiet {
 			u.Close() // it cannot be repeated, so it must not meet a dead connection
 			u = nil
 		}
 	}
 	if u == nil {
 		var err error
-		if u, err = dial(ctx, i.network, i.dial, e.cfg.ConnectTimeout); err != nil {
+		if u, err = i.connect(ctx, e.cfg.ConnectTimeout); err != nil {
 			if ctx.Err() != nil {
 				return aborted
 			}
@@ -277,11 +277,20 @@ func (x *exchange) reusable(u *upstream) bool {
 	if x.pump != nil {
 		// The answer was complete before the request was: the instance gets a
 		// moment to take the rest.
-		if x.resp.Close || !x.pump.wait(settleTimeout) || x.pump.discard.Load() || !x.pump.whole {
+		if x.resp.Close || !x.pump.wait(x.settleTime()) || x.pump.discard.Load() || !x.pump.whole {
 			ok = false
 		}
 	}
 	return ok
+}
+
+// settleTime is how long an instance has for the rest of a request that it
+// has answered.
+func (x *exchange) settleTime() time.Duration {
+	if x.http2 {
+		return 20 * time.Millisecond // the client hears of the end only when this is over
+	}
+	return settleTimeout
 }
 
 // keepable is what the answer says of the connection it came on, which may
@@ -391,6 +400,7 @@ func (x *exchange) readUpstream(u *upstream, i *instance) (*buffer, int, outcome
 		if err == nil {
 			return buf, n, answered
 		}
+		x.sent = x.sent && !(u.bridge.refused() && x.pump == nil) // nothing was done with it
 		switch {
 		case x.watch.gone.Load():
 			return nil, 0, aborted

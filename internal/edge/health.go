@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"net"
 	"time"
 
 	"gapless"
@@ -67,8 +66,7 @@ func (e *Edge) watchHealth(ctx context.Context, i *instance, h gapless.Health) {
 func probe(ctx context.Context, now func() int64, i *instance, h gapless.Health) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(h.Timeout.Std(), probeTimeout))
 	defer cancel()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, i.network, i.dial)
+	c, err := i.connect(ctx, cmp.Or(h.Timeout.Std(), probeTimeout))
 	i.dialed(now(), err)
 	if err != nil {
 		return err

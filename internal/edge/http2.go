@@ -117,8 +117,13 @@ type stream2 struct {
 	mu   sync.Mutex // the clock against the end of the stream
 	over bool
 
-	data []byte // of the chunk being made
-	eof  bool
+	data   []byte // of the chunk being made
+	eof    bool
+	ending []byte // of the body, after eof
+
+	framed bool // the answer comes in chunks
+	chunk  h1.Chunk
+	tail   []byte // its trailers, as they came
 }
 
 // stream writes the request as an HTTP/1.1 head, which goes the same way as
@@ -204,12 +209,17 @@ func appendHead(out []byte, r *http.Request) ([]byte, bool) {
 			out = append(out, "\r\n"...)
 		}
 	}
+	for name := range r.Trailer {
+		out = append(out, "Trailer: "...)
+		out = append(out, name...)
+		out = append(out, "\r\n"...)
+	}
 	switch {
-	case r.ContentLength > 0:
+	case r.ContentLength > 0 && len(r.Trailer) == 0:
 		out = append(out, "Content-Length: "...)
 		out = strconv.AppendInt(out, r.ContentLength, 10)
 		out = append(out, "\r\n"...)
-	case r.ContentLength < 0:
+	case r.ContentLength < 0, r.ContentLength > 0:
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)
 	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
 		out = append(out, "Content-Length: 0\r\n"...)
@@ -219,11 +229,16 @@ func appendHead(out []byte, r *http.Request) ([]byte, bool) {
 
 // more implements client: it puts a body of unknown length into chunks.
 func (s *stream2) more(p []byte) (int, error) {
-	if s.r.ContentLength > 0 {
+	if s.r.ContentLength > 0 && len(s.r.Trailer) == 0 {
 		return s.r.Body.Read(p)
 	}
 	if s.eof {
-		return 0, io.EOF
+		if len(s.ending) == 0 {
+			return 0, io.EOF
+		}
+		n := copy(p, s.ending)
+		s.ending = s.ending[n:]
+		return n, nil
 	}
 	const room = 16 // for the size line and the line end
 	if s.data == nil {
@@ -233,12 +248,29 @@ func (s *stream2) more(p []byte) (int, error) {
 	out := h1.AppendChunk(p[:0], s.data[:n])
 	if err == io.EOF {
 		s.eof = true
-		if len(out)+len(h1.LastChunk) <= len(p) {
-			return len(append(out, h1.LastChunk...)), nil
-		}
-		return len(out), nil
+		s.ending = s.lastChunk()
+		k := copy(p[len(out):], s.ending)
+		s.ending = s.ending[k:]
+		return len(out) + k, nil
 	}
 	return len(out), err
+}
+
+// lastChunk ends the body, with the trailers that were announced.
+func (s *stream2) lastChunk() []byte {
+	out := []byte("0\r\n")
+	for name, values := range s.r.Trailer {
+		for _, v := range values {
+			if strings.ContainsAny(v, "\r\n\x00") {
+				continue
+			}
+			out = append(out, name...)
+			out = append(out, ": "...)
+			out = append(out, v...)
+			out = append(out, "\r\n"...)
+		}
+	}
+	return append(out, "\r\n"...)
 }
 
 func (s *stream2) stopMore()   { s.rc.SetReadDeadline(past) }
@@ -278,16 +310,60 @@ func (s *stream2) head(x *exchange, a h1.Answer, first []byte) error {
 	if x.mode == noBody {
 		return nil
 	}
+	if x.mode == counted && x.left == 0 && len(first) == 0 {
+		return nil // the end of the stream goes with the head: gRPC calls that trailers only
+	}
+	s.framed = x.mode == chunked || x.mode == untilClose
 	return s.write(first)
 }
 
 func (s *stream2) write(b []byte) error {
+	if s.framed {
+		return s.unframe(b)
+	}
 	if len(b) > 0 {
 		if _, err := s.w.Write(b); err != nil {
 			return err
 		}
 	}
 	return s.rc.Flush()
+}
+
+// unframe writes what is in chunks, and sets the trailers when they are whole.
+func (s *stream2) unframe(b []byte) error {
+	for len(b) > 0 {
+		if s.chunk.InTrailer() {
+			_, _, done, bad := s.chunk.Next(b[:1])
+			if bad != nil {
+				return bad // the core has looked at it: this cannot be
+			}
+			s.tail = append(s.tail, b[0])
+			if b = b[1:]; done {
+				s.trailers()
+				return nil // the end of the stream is at hand, and flushes
+			}
+			continue
+		}
+		data, n, _, bad := s.chunk.Next(b)
+		if bad != nil {
+			return bad
+		}
+		if len(data) > 0 {
+			if _, err := s.w.Write(data); err != nil {
+				return err
+			}
+		}
+		b = b[n:]
+	}
+	return s.rc.Flush()
+}
+
+func (s *stream2) trailers() {
+	h := s.w.Header()
+	h1.EachTrailer(s.tail, func(name, value []byte) bool {
+		h.Add(http.TrailerPrefix+string(name), string(value))
+		return true
+	})
 }
 
 func (s *stream2) splice(*upstream, int64) (int64, error, bool) { return 0, nil, false }

@@ -55,7 +55,7 @@ func TestHTTP2(t *testing.T) {
 		return res, string(b)
 	}
 	res, body := do("GET", "/see", nil)
-	if want := "HTTP/1.1 " + addr + " 127.0.0.1 http a=b; c=d|"; body != want || res.ProtoMajor != 2 {
+	if want := "HTTP/1.1 " + addr + " 127.0.0.1 http a=b; c=d|trailers"; body != want || res.ProtoMajor != 2 {
 		t.Errorf("HTTP/%d: %q, want %q", res.ProtoMajor, body, want)
 	}
 	data := bytes.Repeat([]byte("0123456789"), 50_000)

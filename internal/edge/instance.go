@@ -2,7 +2,6 @@ package edge
 
 import (
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +34,7 @@ type instance struct {
 	stopProbe func()
 
 	pool pool
+	via  *reaching
 	loopSide
 
 	mu      sync.Mutex
@@ -43,9 +43,9 @@ type instance struct {
 }
 
 func newInstance(t target) *instance {
-	i := &instance{target: t, network: "tcp", dial: t.address, streams: map[*stream]struct{}{}}
-	if path, ok := strings.CutPrefix(t.address, "unix:"); ok {
-		i.network, i.dial = "unix", path
+	i := &instance{target: t, network: "tcp", dial: t.address, streams: map[*stream]struct{}{}, via: new(reaching)}
+	if u, err := gapless.ParseUpstream(t.address); err == nil { // tables are checked
+		i.via.Upstream, i.network, i.dial = u, u.Network, u.Address
 	}
 	i.refused.Store(-int64(time.Hour))
 	return i
@@ -74,6 +74,7 @@ func (i *instance) leave(d time.Duration) {
 		return
 	}
 	i.pool.shut()
+	i.via.links.shut()
 	if i.recall != nil {
 		i.recall()
 	}

@@ -41,6 +41,9 @@ const upstreamEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPO
 
 // sockaddr is where a loop can reach the instance, nil if only a goroutine can.
 func (i *instance) sockaddr() unix.Sockaddr {
+	if !i.plain() {
+		return nil
+	}
 	if i.network == "unix" {
 		return &unix.SockaddrUnix{Name: i.dial}
 	}

@@ -159,7 +159,7 @@ func (l *line) ask(s *shadow, request []byte, i *instance) (answer, error) {
 		fresh := l.u == nil || l.i != i
 		if fresh {
 			l.hangUp()
-			u, err := dial(ctx, i.network, i.dial, s.edge.cfg.ConnectTimeout)
+			u, err := i.connect(ctx, s.edge.cfg.ConnectTimeout)
 			i.dialed(s.edge.now(), err)
 			if err != nil {
 				return answer{}, err
@@ -167,7 +167,7 @@ func (l *line) ask(s *shadow, request []byte, i *instance) (answer, error) {
 			l.i, l.u, l.r = i, u, bufio.NewReaderSize(u.Conn, bufferSize)
 		}
 		got, keep, begun, err := l.exchange(ctx, s, request)
-		if !keep {
+		if !keep || l.u.bridge != nil {
 			l.hangUp()
 		}
 		if err != nil && !fresh && !begun && ctx.Err() == nil {

@@ -67,7 +67,7 @@ func (x *exchange) frameAnswer() h1.Answer {
 	x.close = x.close || x.edge.draining.Load()
 	a := h1.Answer{Unchunk: x.plain && x.mode == chunked, Chunk: !x.plain && x.mode == untilClose}
 	switch {
-	case x.plain && !x.http2 && (x.mode == chunked || x.mode == untilClose):
+	case x.plain && (x.mode == chunked || x.mode == untilClose):
 		x.close = true // HTTP/1.0 knows no other end of such a body
 	case !x.bodyDone && (x.resp.Close || x.req.Expect && !x.continued):
 		x.close = true // the rest of the request may never come, or never be read

@@ -292,7 +292,8 @@ func (x *exchange) say(o own) {
 // answer the rest of the request is read away, so that the client, which may
 // not have looked at the answer yet, does not write into a reset.
 func (x *exchange) settle(o outcome) {
-	if x.close || o != answered || !x.pump.wait(x.lim.bodyIdle) {
+	// An HTTP/2 client hears of the end of the answer only when this exchange is over.
+	if x.close || x.http2 || o != answered || !x.pump.wait(x.lim.bodyIdle) {
 		x.pump.stop()
 	}
 	if x.pump.whole {

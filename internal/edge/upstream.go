@@ -18,6 +18,7 @@ type upstream struct {
 	pooled bool          // it has served an exchange before
 	since  int64         // edge clock when it became idle
 	limit  time.Duration // how long it may stay idle
+	bridge *bridge       // it is one HTTP/2 stream, for one exchange; nil: it is a connection
 }
 
 // pool keeps the idle connections of one instance, the last used on top.
@@ -47,7 +48,7 @@ func (p *pool) get(now int64) *upstream {
 // put keeps u, or closes it if the instance is leaving.
 func (p *pool) put(u *upstream, now int64) {
 	p.mu.Lock()
-	if p.closed {
+	if p.closed || u.bridge != nil {
 		p.mu.Unlock()
 		u.Close()
 		return

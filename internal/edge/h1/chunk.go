@@ -54,6 +54,10 @@ func (c *Chunk) Data() int64 { return c.data }
 // Boundary reports whether a whole chunk has just ended, or none has begun.
 func (c *Chunk) Boundary() bool { return c.state == chunkSize && c.digits == 0 }
 
+// InTrailer reports whether the next byte belongs to the trailers, or to the
+// empty line after them.
+func (c *Chunk) InTrailer() bool { return c.state >= trailerStart }
+
 // Next consumes n bytes of b up to the end of the next piece of data, and
 // returns that piece (nil if b ended before there was one).
 func (c *Chunk) Next(b []byte) (data []byte, n int, done bool, err *Refusal) {
@@ -97,6 +101,7 @@ func (c *Chunk) Next(b []byte) (data []byte, n int, done bool, err *Refusal) {
 				c.state = chunkData
 			} else {
 				c.state, c.count = trailerStart, 0
+				return nil, n, false, nil // so that callers see where the trailers begin
 			}
 		case chunkData:
 			k := min(int64(len(b)-n), c.left)

@@ -43,6 +43,7 @@ type kind uint8
 
 const (
 	plain           kind = iota // forwarded as it is
+	te                          // as hop; read for trailers
 	hop                         // between two neighbours only: not forwarded
 	connection                  // as hop; its tokens are read
 	keepAlive                   // as hop; its timeout is read
@@ -85,9 +86,10 @@ type Head struct {
 	WebSocket     bool  // the protocol of Upgrade is websocket
 
 	// of requests
-	Head   bool // method HEAD: the answer has no body
-	Safe   bool // GET, HEAD or OPTIONS without a body: may be repeated
-	Expect bool // Expect: 100-continue
+	Head     bool // method HEAD: the answer has no body
+	Safe     bool // GET, HEAD or OPTIONS without a body: may be repeated
+	Expect   bool // Expect: 100-continue
+	Trailers bool // TE: trailers: the client will read them
 
 	// of responses
 	Status      int
@@ -105,7 +107,7 @@ type Head struct {
 func (h *Head) reset(b []byte) {
 	h.Size, h.ContentLength, h.Status, h.IdleSeconds, h.n = 0, -1, 0, -1, 0
 	h.Chunked, h.HTTP10, h.Close, h.KeepAlive, h.Upgrade, h.WebSocket = false, false, false, false, false, false
-	h.Head, h.Safe, h.Expect, h.EventStream = false, false, false, false
+	h.Head, h.Safe, h.Expect, h.EventStream, h.Trailers = false, false, false, false, false
 	h.method, h.target, h.path, h.hostValue, h.line = span{}, span{}, span{}, span{}, span{}
 	h.src = b
 }
@@ -202,6 +204,9 @@ func (h *Head) parseFields(p int, request bool) (bool, *Refusal) {
 				}
 				h.Expect = true
 			}
+		case te:
+			h.Trailers = h.Trailers || request && acceptsTrailers(v)
+			f.kind = hop
 		case keepAlive:
 			h.IdleSeconds = idleSeconds(v)
 		case contentType:
@@ -312,7 +317,7 @@ func classify(name []byte) kind {
 	switch len(name) {
 	case 2:
 		if equalFold(name, "te") {
-			return hop
+			return te
 		}
 	case 4:
 		if equalFold(name, "host") {

@@ -254,8 +254,11 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 		out = append(out, fw.RequestID...)
 		out = append(out, "\r\n"...)
 	}
-	if h.Upgrade {
+	switch {
+	case h.Upgrade:
 		out = append(out, "Connection: upgrade\r\n"...)
+	case h.Trailers:
+		out = append(out, "TE: trailers\r\nConnection: te\r\n"...)
 	}
 	return append(out, "\r\n"...)
 }
