@@ -263,3 +263,26 @@ func checkNobodyWaitsForPagesToBeTaken(t *testing.T, loops int) {
 	eventually(t, "the connection is served", func() bool { return r.report().Connections == 1 })
 	eventually(t, "it is given up", func() bool { return r.report().Connections == 0 })
 }
+
+// Own answers to requests that come all at once are given in order, without
+// an end to how many there are.
+func TestManyOwnAnswersInARow(t *testing.T) { eachDriver(t, checkManyOwnAnswersInARow) }
+
+func checkManyOwnAnswersInARow(t *testing.T, loops int) {
+	_, _, addr := limited(t, Config{Loops: loops}, saying(t, "x"), func(r *gapless.Route) { r.Maintenance = &gapless.Maintenance{} })
+	c := connect(t, addr)
+	const n = 5000
+	go io.WriteString(c, strings.Repeat(get("/"), n))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	br := bufio.NewReader(c)
+	for k := range n {
+		if code, body := hear(br); code != 503 || body != "this app is being maintained\n" {
+			t.Fatalf("%d of %d: %d %q", k, n, code, body)
+		}
+	}
+	for range 50 {
+		if code, _ := ask(c, br, get("/")); code != 503 {
+			t.Fatal(code)
+		}
+	}
+}

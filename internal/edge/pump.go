@@ -59,7 +59,7 @@ func (p *pump) run() {
 				break
 			}
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				if now < p.due(since, waited, total) {
+				if now < p.due(since, waited, total) && !x.http2 { // whose deadline cannot be taken back
 					waited += time.Duration(now - since)
 					x.client.resumeMore()
 					continue
@@ -106,6 +106,15 @@ func (p *pump) run() {
 // due is when the next bytes must have come that are waited for since then.
 func (p *pump) due(since int64, waited time.Duration, total int64) int64 {
 	return p.x.dueFrom(since, p.x.lim.patience(waited, total, !p.grpc && !p.answering.Load()))
+}
+
+// begins says that the answer has begun: from now on only silence counts, also
+// of the client that is waited for just now.
+func (p *pump) begins() {
+	p.answering.Store(true)
+	if due := p.x.watch.readDue.Load(); due != 0 {
+		p.x.watch.readDue.CompareAndSwap(due, p.x.due(p.x.lim.bodyIdle))
+	}
 }
 
 // refuse lets the reader of the answer know that there will be none.

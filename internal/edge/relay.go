@@ -41,7 +41,7 @@ func (x *exchange) headed(i *instance) {
 	x.chosen.traffic.answered(x.status, time.Duration(x.edge.now()-x.started)-x.held)
 	x.watch.answerDue.Store(x.lastBy())
 	if x.pump != nil {
-		x.pump.answering.Store(true)
+		x.pump.begins()
 	}
 	if x.status >= 500 {
 		x.book(kind5xx, i)
