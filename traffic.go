@@ -19,6 +19,16 @@ type EdgeReport struct {
 	Logs        []LogTraffic      `json:"logs,omitempty"`      // access logs
 	FellBack    []string          `json:"fell_back,omitempty"` // apps whose lease ran out, so that they are served by Route.Fallback
 	Mirrors     []MirrorTraffic   `json:"mirrors,omitempty"`   // of apps whose requests are copied now, or were a moment ago
+	Shed        Shed              `json:"shed,omitzero"`       // what it refused to protect itself
+}
+
+// Shed counts what an edge process refused to protect itself. It is nobody's
+// evidence.
+type Shed struct {
+	Connections uint64 `json:"connections,omitempty"` // over a limit of connections
+	Requests    uint64 `json:"requests,omitempty"`    // over the requests per second of their address
+	Overload    uint64 `json:"overload,omitempty"`    // requests for which there was no memory or descriptor
+	Holds       uint64 `json:"holds,omitempty"`       // requests for which there was no place to wait
 }
 
 // Counter is evidence about one app: what the coin gave to one release, and

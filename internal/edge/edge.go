@@ -290,6 +290,7 @@ func (e *Edge) report() gapless.EdgeReport {
 	}
 	r.Seq, r.Counters = e.counters.Report()
 	r.FellBack = e.fellBack()
+	r.Shed = e.shed.report()
 	r.Mirrors = e.mirrorReports()
 	r.TLS = e.tls.report()
 	r.Logs = e.logTraffic()

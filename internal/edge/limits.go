@@ -135,6 +135,10 @@ type shed struct {
 	connections, requests, overload, holds atomic.Uint64
 }
 
+func (s *shed) report() gapless.Shed {
+	return gapless.Shed{Connections: s.connections.Load(), Requests: s.requests.Load(), Overload: s.overload.Load(), Holds: s.holds.Load()}
+}
+
 // unready is what is said when a request has waited in vain.
 func (l *limits) unready() own {
 	if l.paused {

@@ -296,6 +296,9 @@ func checkRequestsPerAddress(t *testing.T, loops int) {
 	if got := send(t, addr, get("/", "Connection: close")); !strings.Contains(got, "\r\nRetry-After: 1\r\n") || !strings.Contains(got, "too_many_requests") {
 		t.Errorf("%q", got)
 	}
+	if n := r.report().Shed.Requests; n != 19 {
+		t.Errorf("%d requests are counted as shed, want 19", n)
+	}
 	r.change(func(r *gapless.Route) { r.Limits.RequestsPerIP = 0 })
 	if got := fmt.Sprint(burst(connect(t, addr), 2)); got != "[200 200]" {
 		t.Errorf("without the limit: %v", got)
@@ -529,6 +532,9 @@ func checkOverloadIsShedAtOnce(t *testing.T, loops int) {
 		if code, body := ask(kept, br, get("/")); code != 503 || !strings.Contains(body, "too much to do") {
 			t.Errorf("%d %q", code, body)
 		}
+	}
+	if n := r.report().Shed.Overload; n != 3 {
+		t.Errorf("%d requests are counted as shed, want 3", n)
 	}
 	if x := r.traffic("v1"); x.Requests != 3 || x.Failed != 0 {
 		t.Errorf("%d requests, %d failed: what was shed is nobody's", x.Requests, x.Failed)
