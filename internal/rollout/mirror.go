@@ -75,18 +75,22 @@ func (s *State) mirrored(obs Observed, lead string) *gapless.MirrorRoute {
 	return m
 }
 
-// shadow takes in what was counted of copies. What one edge process says
-// replaces what it said before.
+// shadow takes in what was counted of copies, now and then: it is written to
+// the journal.
 func (d *decision) shadow() {
-	r := d.s.Rollout
-	if len(d.obs.Mirrors) == 0 || d.s.promoted() {
-		return
+	if d.s.Mirrors == nil || d.now.Sub(d.s.Shadowed) >= foldEvery {
+		d.foldCopies()
 	}
-	news, over := false, current(d.s).Kind == gapless.StepMirror && d.watched() >= current(d.s).For.Std()
+}
+
+// foldCopies takes in what was counted of copies. What one edge process says
+// replaces what it said before.
+func (d *decision) foldCopies() {
+	r, news := d.s.Rollout, false
 	for start, c := range d.obs.Mirrors {
 		news = news || c.Release == r.To && c.Progress() > d.s.Mirrors[start].Progress()
 	}
-	if !news || !over && d.s.Mirrors != nil && d.now.Sub(d.s.Shadowed) < foldEvery {
+	if !news || d.s.promoted() {
 		return
 	}
 	next := maps.Clone(d.s.Mirrors)
@@ -149,6 +153,7 @@ func (d *decision) shadowed(step gapless.Step) bool {
 	if d.watched() < step.For.Std() || d.obs.Blind {
 		return false
 	}
+	d.foldCopies()
 	if to := d.obs.Releases[r.To]; to != nil && to.Spec.Mirror.Compare == gapless.CompareNothing {
 		d.note("", "mirror", "", "%s", copiesText(r))
 		return true

@@ -183,3 +183,54 @@ func TestChance(t *testing.T) {
 		}
 	}
 }
+
+// A person who promotes leaves the copies out, whether they wait or not.
+func TestDarkLaunchIsPromoted(t *testing.T) {
+	for name, temper := range map[string]temper{"while it is mirrored to": good, "while it waits": sloppy} {
+		t.Run(name, func(t *testing.T) {
+			s := onStage(t)
+			s.deploy(s.made(good))
+			s.rest("v1", gapless.Promoted, "")
+			s.sloppiness = 0.9
+			s.deploy(s.dark(temper, ""))
+			s.until("mirroring", func(State) bool { return s.applied.Mirror != nil })
+			if temper == sloppy {
+				s.until("a person is asked", func(st State) bool { return st.Paused })
+				s.sloppiness = 0
+			}
+			began := s.now
+			s.must("promote", func(st State) (State, error) { return Promote(st, s.releases["v2"]) })
+			s.until("no more copies", func(State) bool { return s.applied.Mirror == nil })
+			s.rest("v2", gapless.Promoted, "")
+			if d := s.now.Sub(began); d > 15*time.Second {
+				t.Errorf("it took %s", d)
+			}
+		})
+	}
+}
+
+// Copies go on with what is left of their time after the daemon was away, a
+// pause by a person does not count, and a release that is stable already has
+// nothing to be compared with.
+func TestDarkLaunchIsPaused(t *testing.T) {
+	s := onStage(t)
+	s.deploy(s.made(good))
+	s.rest("v1", gapless.Promoted, "")
+	s.deploy(s.dark(good, ""))
+	s.until("mirroring", func(State) bool { return s.applied.Mirror != nil })
+	began := s.now
+	s.must("pause", Pause)
+	for range 60 {
+		s.pass(time.Second)
+		s.round()
+	}
+	if s.applied.Mirror == nil || !s.step(gapless.StepMirror)(s.runner.state) {
+		t.Fatal("the pause ended the copies")
+	}
+	s.must("resume", Resume)
+	s.until("on", func(st State) bool { return !s.step(gapless.StepMirror)(st) })
+	if d := s.now.Sub(began); d < 79*time.Second {
+		t.Errorf("on after %s, of which a minute was a pause", d)
+	}
+	s.rest("v2", gapless.Promoted, "")
+}

@@ -146,6 +146,25 @@ func TestDarkLaunch(t *testing.T) {
 		users.served(t, 200)
 	})
 
+	t.Run("one that crashes", func(t *testing.T) {
+		r := begin(t, "percent: 100%, on_difference: continue")
+		run, users := r.Load(quick, "v1"), ask(r, 4, "/api", func() string { return "v1" })
+		r.Write("BREAK", "crash-on-request")
+		r.Write("BREAK_PATH", "/api")
+		deploy := r.Rollout(3, "deploy")
+		if !strings.Contains(deploy.Reason, "exited with code 1") || deploy.Instance == "" {
+			t.Errorf("taken back for %q", deploy.Reason)
+		}
+		time.Sleep(2 * time.Second) // users go on
+		report := run.Stop()
+		if report.Dropped > 0 || report.Bad > 0 || report.Requests < 50 {
+			t.Errorf("of %d requests %d were dropped, %d bad: %v", report.Requests, report.Dropped, report.Bad, report.Errors)
+		}
+		only(t, report, "v1")
+		r.Bounded(t, time.Second, stale)
+		users.served(t, 100)
+	})
+
 	t.Run("one that hangs", func(t *testing.T) {
 		r := begin(t, "percent: 100%, deadline: 1s, on_difference: rollback")
 		run, users := r.Load(quick, "v1"), ask(r, 6, "/stuck", func() string { return "v1" })
