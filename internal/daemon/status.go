@@ -137,6 +137,8 @@ func sumReleases(app string, reports []gapless.EdgeReport) []gapless.ReleaseTraf
 			s.Failed += t.Failed
 			s.Aborted += t.Aborted
 			s.Retried += t.Retried
+			s.Spent += t.Spent
+			s.Over += t.Over
 			s.Held += t.Held
 			s.HeldMax = max(s.HeldMax, t.HeldMax)
 			for i := range t.Status {

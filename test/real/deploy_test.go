@@ -58,7 +58,11 @@ func TestRollingDeploys(t *testing.T) {
 func rolling(t *testing.T, app string, n int) {
 	r := rig.New(t, "")
 	r.App(app)
-	configure(r, app, n, "")
+	extra := ""
+	if app == "express" { // reached by unix sockets
+		extra = "socket: true\n"
+	}
+	configure(r, app, n, extra)
 	r.Rollout(0, "up")
 	m := mix
 	if app == "next" { // no WebSocket there, and a slower start
@@ -81,6 +85,9 @@ func rolling(t *testing.T, app string, n int) {
 	need := every
 	if app == "next" {
 		need = []load.Kind{load.Slow, load.Upload}
+	}
+	if extra != "" {
+		onSockets(t, r, n)
 	}
 	lossless(t, r, run, drains, need...)
 	if got := run.Report().Releases["v2"]; got == 0 {

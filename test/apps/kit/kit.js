@@ -21,7 +21,7 @@ function setting(name, otherwise = '') {
 
 const release = process.env.GAPLESS_RELEASE || setting('VERSION', 'v0');
 const instance = process.env.GAPLESS_INSTANCE || String(process.pid);
-const port = Number(process.env.PORT || 3000);
+const port = isNaN(process.env.PORT || 3000) ? process.env.PORT : Number(process.env.PORT || 3000); // or the path of a unix socket
 const broken = setting('BREAK');
 
 // Every answer says who gave it.
@@ -80,7 +80,7 @@ function sockets(server) {
 //   wrong-port      ignores PORT (listens on WRONG_PORT, by default a free one)
 //   exit-after-5s   serves well and exits with code 7 after 5 s
 //   leak            serves well and takes 10 MB more every 100 ms, up to LEAK_MB (512)
-// and, per request (see fault): hang, slow (500 ms more), 500, crash-on-request.
+// and, per request (see fault): hang, reset, slow (500 ms more), 500, crash-on-request.
 function boot(start) {
   if (broken === 'throw') throw new Error('cannot read the price list: DATABASE_URL is not set');
   if (broken === 'syntax') require('./broken.js');
@@ -103,13 +103,18 @@ function leak(megabytes) {
 
 // fault answers (or does not answer) a request as BREAK says and reports
 // whether it did. BREAK_PATH limits 500 and crash-on-request to one path,
-// BREAK_SHARE (0…1) to a share of the requests; /healthz stays good.
+// BREAK_SHARE (0…1) to a share of the requests, BREAK_INSTANCE reset to
+// instances with that in their name; /healthz stays good.
 function fault(req, res) {
   identify(res);
   const at = req.url.split('?')[0];
   if (broken === 'hang') {
     const only = setting('BREAK_PATH');
     return !only || at === only;
+  }
+  if (broken === 'reset' && at !== '/healthz' && instance.includes(setting('BREAK_INSTANCE'))) {
+    req.socket.destroy();
+    return true;
   }
   if (broken === 'slow' && !req.slowed) {
     req.slowed = true; // and then as if nothing was
