@@ -146,7 +146,9 @@ type AppStatus struct {
 	Listen    []string                 `json:"listen,omitempty"`
 	Hosts     []string                 `json:"hosts,omitempty"`
 	Path      string                   `json:"path,omitempty"`
-	Weights   []gapless.Weight         `json:"weights,omitempty"` // as served
+	Weights   []gapless.Weight         `json:"weights,omitempty"`  // as served
+	Match     []gapless.MatchRule      `json:"match,omitempty"`    // as served: requests that the coin is not asked for
+	Sessions  *gapless.Sessions        `json:"sessions,omitempty"` // as served: who stays where it is
 	Counts    map[string]int           `json:"counts,omitempty"`
 	Instances []InstanceStatus         `json:"instances"`
 	Releases  []gapless.ReleaseTraffic `json:"releases,omitempty"`

@@ -152,6 +152,9 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 			c.term.answerf("  %s", line)
 		}
 	}
+	if line := directed(a); line != "" {
+		c.term.answerf("  %s", line)
+	}
 	if r := a.Rollout; r != nil && r.Outcome == gapless.Running {
 		c.term.answerf("  %s %s under way, step %d of %d", r.Kind, fromTo(*r), min(r.Cursor+1, len(r.Plan)), len(r.Plan))
 		if r.Waiting != "" {
@@ -195,6 +198,28 @@ func weights(a api.AppStatus) string {
 	parts := make([]string, 0, len(a.Weights))
 	for _, w := range a.Weights {
 		parts = append(parts, w.Release+" "+gapless.Percent(w.Share))
+	}
+	return strings.Join(parts, " · ")
+}
+
+// directed says what decides beside the coin, "" if nothing does.
+func directed(a api.AppStatus) string {
+	var parts []string
+	if s := a.Sessions; s != nil && s.Sticky {
+		parts = append(parts, "sticky for "+s.TTL.String())
+	}
+	if s := a.Sessions; s != nil && s.Skew {
+		parts = append(parts, "pages keep their release")
+	}
+	for _, m := range a.Match {
+		var says []string
+		if m.Header != "" {
+			says = append(says, m.Header+": "+m.Value)
+		}
+		if m.Cookie != "" {
+			says = append(says, "cookie "+m.Cookie+"="+m.Content)
+		}
+		parts = append(parts, strings.Join(says, " and ")+" goes to "+m.Release)
 	}
 	return strings.Join(parts, " · ")
 }

@@ -69,7 +69,7 @@ func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport, cpu map[string]
 	d.router.mu.Lock()
 	for _, r := range d.router.table.Routes {
 		if r.App == a.name {
-			out.Weights = r.Weights
+			out.Weights, out.Match, out.Sessions = r.Weights, r.Match, r.Sessions
 		}
 	}
 	d.router.mu.Unlock()
