@@ -150,9 +150,11 @@ func on(t testing.TB, addr, body string) *browser {
 	return nil
 }
 
-func TestSessionsStayWhereTheyBegan(t *testing.T) {
+func TestSessionsStayWhereTheyBegan(t *testing.T) { drivers(t, sessionsStayWhereTheyBegan) }
+
+func sessionsStayWhereTheyBegan(t *testing.T, cfg Config) {
 	one, two := saying(t, "one"), saying(t, "two")
-	r, h, addr := setup(t, Config{}, one)
+	r, h, addr := setup(t, cfg, one)
 	r.apply(sticky(2, one, two, 0.5))
 	a, b := on(t, addr, "one"), on(t, addr, "two")
 	if want := "; Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"; !strings.HasPrefix(b.line, "gapless-shop=") || !strings.HasSuffix(b.line, want) {
@@ -174,7 +176,7 @@ func TestSessionsStayWhereTheyBegan(t *testing.T) {
 	stay("after the weight grew")
 	r.apply(sticky(4, one, two, 0.1))
 	stay("after it shrank")
-	next := start(t, Config{Host: h, Generation: 2})
+	next := start(t, Config{Host: h, Generation: 2, Loops: cfg.Loops})
 	r.cancel()
 	r.wait(20 * time.Second)
 	r = next
@@ -223,9 +225,11 @@ func TestSessionsLeaveWhatDrains(t *testing.T) {
 
 // What cannot be verified is as good as nothing; one good cookie among several
 // of its name is enough, if it is among the first.
-func TestCookiesThatMeanNothing(t *testing.T) {
+func TestCookiesThatMeanNothing(t *testing.T) { drivers(t, cookiesThatMeanNothing) }
+
+func cookiesThatMeanNothing(t *testing.T, cfg Config) {
 	one, two := saying(t, "one"), saying(t, "two")
-	r, _, addr := setup(t, Config{}, one)
+	r, _, addr := setup(t, cfg, one)
 	r.apply(sticky(2, one, two, 0.5))
 	good := on(t, addr, "two").cookie
 	for _, c := range []struct {
@@ -352,7 +356,9 @@ func TestSessionsMoveAtMostOnce(t *testing.T) {
 
 // The evidence of a session has the weight at which its coin was tossed, and
 // its first bad answer is told from those that follow.
-func TestEvidenceOfSessions(t *testing.T) {
+func TestEvidenceOfSessions(t *testing.T) { drivers(t, evidenceOfSessions) }
+
+func evidenceOfSessions(t *testing.T, cfg Config) {
 	var broken atomic.Bool
 	good := saying(t, "good")
 	bad := app(t, func(w http.ResponseWriter, r *http.Request) {
@@ -361,7 +367,7 @@ func TestEvidenceOfSessions(t *testing.T) {
 		}
 		io.WriteString(w, "bad")
 	})
-	r, h, addr := setup(t, Config{}, good)
+	r, h, addr := setup(t, cfg, good)
 	r.apply(sticky(2, good, bad, 0.5))
 	b := on(t, addr, "bad")
 	r.apply(sticky(3, good, bad, 0.25))
@@ -390,7 +396,7 @@ func TestEvidenceOfSessions(t *testing.T) {
 		t.Errorf("good %d (%d before), first %d, again %d", g, before, f, a)
 	}
 	// The next edge knows it from the cookie.
-	next := start(t, Config{Host: h, Generation: 2})
+	next := start(t, Config{Host: h, Generation: 2, Loops: cfg.Loops})
 	r.cancel()
 	r.wait(20 * time.Second)
 	r = next
@@ -421,9 +427,11 @@ func TestFirstsForgetTheOldest(t *testing.T) {
 	}
 }
 
-func TestMatchesGoToTheCandidate(t *testing.T) {
+func TestMatchesGoToTheCandidate(t *testing.T) { drivers(t, matchesGoToTheCandidate) }
+
+func matchesGoToTheCandidate(t *testing.T, cfg Config) {
 	one, two := saying(t, "one"), saying(t, "two")
-	r, _, addr := setup(t, Config{}, one)
+	r, _, addr := setup(t, cfg, one)
 	table := canary(2, one, two, 0)
 	table.Routes[0].Weights = []gapless.Weight{{Release: "v1", Share: 1}}
 	table.Routes[0].Match = []gapless.MatchRule{
@@ -457,9 +465,11 @@ func TestMatchesGoToTheCandidate(t *testing.T) {
 
 // An address with the preview's cookie in its query invites a browser, which
 // then stays in the preview.
-func TestPreviewByCookie(t *testing.T) {
+func TestPreviewByCookie(t *testing.T) { drivers(t, previewByCookie) }
+
+func previewByCookie(t *testing.T, cfg Config) {
 	one, two := saying(t, "one"), saying(t, "two")
-	r, _, addr := setup(t, Config{}, one)
+	r, _, addr := setup(t, cfg, one)
 	table := canary(2, one, two, 0)
 	table.Routes[0].Weights = []gapless.Weight{{Release: "v1", Share: 1}}
 	table.Routes[0].Preview = &gapless.PreviewRoute{Release: "v2", Preview: gapless.Preview{Cookie: "preview", Content: "next"}}
@@ -487,9 +497,11 @@ func TestPreviewByCookie(t *testing.T) {
 
 // What a page loads comes from the release that it came from, as long as that
 // is there; a new page is a new beginning.
-func TestPagesLoadFromTheirRelease(t *testing.T) {
+func TestPagesLoadFromTheirRelease(t *testing.T) { drivers(t, pagesLoadFromTheirRelease) }
+
+func pagesLoadFromTheirRelease(t *testing.T, cfg Config) {
 	one, two := saying(t, "one"), saying(t, "two")
-	r, _, addr := setup(t, Config{}, one)
+	r, _, addr := setup(t, cfg, one)
 	skewed := func(version uint64, share float64) gapless.Table {
 		table := sticky(version, one, two, share)
 		table.Routes[0].Sessions = &gapless.Sessions{Skew: true, TTL: gapless.SessionTTL, Coin: "r1"}
@@ -555,10 +567,12 @@ func TestPagesLoadFromTheirRelease(t *testing.T) {
 }
 
 // Answers that many people share have no cookie of one of them.
-func TestSharedAnswersHaveNoCookie(t *testing.T) {
+func TestSharedAnswersHaveNoCookie(t *testing.T) { drivers(t, sharedAnswersHaveNoCookie) }
+
+func sharedAnswersHaveNoCookie(t *testing.T, cfg Config) {
 	for control, told := range map[string]bool{"public, max-age=60": false, "max-age=5,S-MaxAge=60": false, "private": true, "max-age=60": true, "publicity": true} {
 		one := app(t, func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Cache-Control", control) })
-		r, _, addr := setup(t, Config{}, one)
+		r, _, addr := setup(t, cfg, one)
 		r.apply(sticky(2, one, one, 0.5))
 		b := &browser{t: t, addr: addr}
 		if b.get("/"); (b.line != "") != told {
@@ -574,11 +588,13 @@ func TestSharedAnswersHaveNoCookie(t *testing.T) {
 	}
 }
 
-func TestPrefixIsTakenOff(t *testing.T) {
+func TestPrefixIsTakenOff(t *testing.T) { drivers(t, prefixIsTakenOff) }
+
+func prefixIsTakenOff(t *testing.T, cfg Config) {
 	one := app(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, r.RequestURI, " ", r.Header.Get("X-Forwarded-Prefix"))
 	})
-	r, _, addr := setup(t, Config{}, one)
+	r, _, addr := setup(t, cfg, one)
 	table := table1(2, one)
 	table.Routes[0].Path, table.Routes[0].Strip = "/shop", []string{"v1"}
 	r.apply(table)
@@ -590,7 +606,9 @@ func TestPrefixIsTakenOff(t *testing.T) {
 }
 
 // A request of a session on a kept connection allocates nothing.
-func TestSessionsAllocateNothing(t *testing.T) {
+func TestSessionsAllocateNothing(t *testing.T) { drivers(t, sessionsAllocateNothing) }
+
+func sessionsAllocateNothing(t *testing.T, cfg Config) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
@@ -604,7 +622,7 @@ func TestSessionsAllocateNothing(t *testing.T) {
 			c.Write(answer)
 		}
 	})
-	r, _, addr := setup(t, Config{}, backend)
+	r, _, addr := setup(t, cfg, backend)
 	table := sticky(2, backend, backend, 0.5)
 	table.Routes[0].Match = []gapless.MatchRule{{Header: "X-Tester", Value: "yes", Release: "v2"}, {Cookie: "tester", Content: "yes", Release: "v2"}}
 	table.Routes[0].Sessions.Skew = true
