@@ -83,16 +83,16 @@ func (v *visitor) seen() []string {
 	return slices.Clone(v.saw)
 }
 
-type visitors struct {
+type guests struct {
 	t    *testing.T
 	all  []*visitor
 	stop func()
 }
 
-func visit(t *testing.T, r *rig.Rig, n int) *visitors {
+func welcome(t *testing.T, r *rig.Rig, n int) *guests {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	vs := &visitors{t: t, stop: func() { cancel(); wg.Wait() }}
+	vs := &guests{t: t, stop: func() { cancel(); wg.Wait() }}
 	for range n {
 		jar, err := cookiejar.New(nil)
 		if err != nil {
@@ -107,7 +107,7 @@ func visit(t *testing.T, r *rig.Rig, n int) *visitors {
 }
 
 // heard waits until every visitor was answered after this moment.
-func (vs *visitors) heard() {
+func (vs *guests) heard() {
 	vs.t.Helper()
 	now := time.Now()
 	rig.Eventually(vs.t, 30*time.Second, "everybody was answered again", func() bool {
@@ -120,7 +120,7 @@ func (vs *visitors) heard() {
 }
 
 // stories counts the visitors by what answered them.
-func (vs *visitors) stories() map[string]int {
+func (vs *guests) stories() map[string]int {
 	out := map[string]int{}
 	for _, v := range vs.all {
 		out[strings.Join(v.seen(), " → ")]++
@@ -129,7 +129,7 @@ func (vs *visitors) stories() map[string]int {
 }
 
 // lossless fails the test if a visitor lost anything.
-func (vs *visitors) lossless() {
+func (vs *guests) lossless() {
 	vs.t.Helper()
 	for _, v := range vs.all {
 		if v.mu.Lock(); v.err != nil {
@@ -149,7 +149,7 @@ func TestStickyCanary(t *testing.T) {
 	configure(r, "http", 2, plan)
 	r.Rollout(0, "up")
 	run := r.Load(load.Mix{KeepAlive: 60, KeepAliveClients: 8, Fresh: 20}, "v1")
-	vs := visit(t, r, 40)
+	vs := welcome(t, r, 40)
 	vs.heard()
 	r.Write("VERSION", "2")
 	r.Allow("v1", "v2")
@@ -241,7 +241,7 @@ func TestPagesKeepTheirRelease(t *testing.T) {
 	r.App("http")
 	configure(r, "http", 1, "skew: pin\nstrategy: blue-green\nflip: true\nkeep: 6s\njudge: { within: 1s, on_undecided: continue }\n")
 	r.Rollout(0, "up")
-	vs := visit(t, r, 4)
+	vs := welcome(t, r, 4)
 	vs.heard()
 	r.Write("VERSION", "2")
 	r.Must(0, "deploy", "--detach")
