@@ -20,6 +20,7 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
 // free makes the exchange ready for another client.
 func (x *exchange) free() {
+	x.release(0)
 	putBuffer(x.in)
 	putBuffer(x.spare)
 	x.in, x.spare, x.client, x.watch = nil, nil, nil, nil
@@ -195,6 +196,10 @@ func (c *conn) readHead(x *exchange) bool {
 			return true
 		}
 		if c.watch.readDue.Load() == 0 {
+			if !x.reserve(e, 2*bufferSize) {
+				c.refuse(x, overloaded)
+				return false
+			}
 			c.watch.readDue.Store(e.now() + int64(c.gate.headTime()))
 		}
 		// Parsing starts anew each time, so it waits for the end of a line.

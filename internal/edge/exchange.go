@@ -143,7 +143,7 @@ const (
 
 func (x *exchange) begin(e *Edge, now int64) {
 	x.edge, x.started, x.held = e, now, 0
-	x.lim, x.claim = e.noLimits, 0
+	x.lim = e.noLimits
 	x.chosen, x.nTried, x.retried, x.last = nil, 0, false, nil
 	x.retries, x.resets, x.fresh = 0, 0, false
 	x.failed, x.failedBy, x.booked, x.bookedBad = "", nil, false, false

@@ -122,7 +122,7 @@ func (x *exchange) admit() own {
 			return manyRequests
 		}
 	}
-	if !x.edge.room.take(exchangeRoom) {
+	if !x.edge.room.take(exchangeRoom-x.claim, x.edge.room.max) {
 		x.edge.shed.overload.Add(1)
 		return overloaded
 	}

@@ -160,6 +160,33 @@ func checkSlowLoris(t *testing.T, loops int) {
 	}
 }
 
+// The same over HTTP/2: what trickles in is not waited for.
+func TestSlowBodyOverHTTP2(t *testing.T) {
+	_, _, addr := limited(t, Config{}, app(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }), func(r *gapless.Route) {
+		r.Timeouts.Body = ms(400)
+		r.Limits.BodyRate = 2000
+	})
+	body, w := io.Pipe()
+	go func() {
+		for range 1000 {
+			if _, err := w.Write([]byte("x")); err != nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		w.Close()
+	}()
+	defer w.CloseWithError(io.ErrClosedPipe)
+	res, err := h2client(t).Post("http://"+addr+"/", "text/plain", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 408 {
+		t.Errorf("%d", res.StatusCode)
+	}
+}
+
 // Once the answer has begun both sides talk, and what counts is silence.
 func TestConversationsAreNotSlowBodies(t *testing.T) {
 	eachDriver(t, checkConversationsAreNotSlowBodies)
@@ -546,6 +573,36 @@ func checkOverloadIsShedAtOnce(t *testing.T, loops int) {
 		}
 	}
 	if code, _ := ask(kept, br, get("/")); code != 200 {
+		t.Errorf("afterwards: %d", code)
+	}
+}
+
+// Heads that come slowly have half of the memory, and keep nobody else out.
+func TestSlowHeadsLeaveRoom(t *testing.T) { eachDriver(t, checkSlowHeadsLeaveRoom) }
+
+func checkSlowHeadsLeaveRoom(t *testing.T, loops int) {
+	r, _, addr := limited(t, Config{Loops: loops, Memory: 10 * exchangeRoom}, saying(t, "x"), func(*gapless.Route) {})
+	kept := connect(t, addr)
+	br := bufio.NewReader(kept)
+	const n, most = 60, 10 * exchangeRoom / 2 / bufferSize
+	var slow []net.Conn
+	for range n {
+		c := connect(t, addr)
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n")
+		slow = append(slow, c)
+		if code, _ := ask(kept, br, get("/")); code != 200 {
+			t.Fatalf("with %d slow heads: %d", len(slow), code)
+		}
+	}
+	eventually(t, "most slow heads are refused", func() bool { return r.report().Shed.Overload >= n-most })
+	for _, c := range slow {
+		c.Close()
+	}
+	eventually(t, "the room is free again", func() bool { return r.report().Connections == 1 })
+	again := connect(t, addr)
+	io.WriteString(again, "GET / HTTP/1.1\r\n")
+	time.Sleep(20 * time.Millisecond) // its head comes in two pieces
+	if code, _ := ask(again, bufio.NewReader(again), "Host: a\r\n\r\n"); code != 200 {
 		t.Errorf("afterwards: %d", code)
 	}
 }

@@ -95,6 +95,11 @@ func (l *loop) readClient(c *loopClient) {
 	for c.phase <= collecting {
 		if !c.readable {
 			c.said = 0
+			if c.x != nil && !c.x.reserve(l.edge, bufferSize) {
+				transmit(c.fd, appendOwn(l.out[:0], overloaded, false, true))
+				l.close(c)
+				return
+			}
 			l.listen(c)
 			return
 		}

@@ -24,8 +24,9 @@ const (
 	roomMost     = 4 << 30
 )
 
-func (r *room) take(n int64) bool {
-	if r.used.Add(n) > r.max {
+// take takes n bytes, if no more than most are taken then.
+func (r *room) take(n, most int64) bool {
+	if r.used.Add(n) > most {
 		r.used.Add(-n)
 		return false
 	}
@@ -33,6 +34,21 @@ func (r *room) take(n int64) bool {
 }
 
 func (r *room) give(n int64) { r.used.Add(-n) }
+
+// reserve takes room for a request whose head, or small body, does not come at
+// once. It reports false if there is none: such requests may have half of the
+// room together, so that those that send slowly never keep the others out.
+func (x *exchange) reserve(e *Edge, n int64) bool {
+	if x.claim > 0 {
+		return true
+	}
+	if !e.room.take(n, e.room.max/2) {
+		e.shed.overload.Add(1)
+		return false
+	}
+	x.edge, x.claim = e, n
+	return true
+}
 
 // release gives back what the exchange was admitted with, but for keep bytes.
 func (x *exchange) release(keep int64) {
