@@ -14,6 +14,7 @@ type App struct {
 	Listen       []string          `json:"listen"`            // edge addresses: "host:port" or ":port"
 	Hosts        []string          `json:"hosts,omitempty"`   // host names served; empty: every host
 	Path         string            `json:"path"`              // URL path prefix served; "/": all
+	TLS          *TLS              `json:"tls,omitempty"`     // nil: no address speaks https
 	Health       Health            `json:"health"`            // readiness and liveness probe of the web process
 	Balance      Balance           `json:"balance,omitzero"`  // how the edge spreads requests
 	Socket       bool              `json:"socket,omitempty"`  // instances listen on a unix socket, whose path is in PORT; else on a TCP port

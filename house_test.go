@@ -14,7 +14,7 @@ import (
 var may = map[string][]string{
 	"cmd/gapless":     {"internal/cli"},
 	"internal/cli":    {"internal/api", "internal/config", "internal/daemon", "internal/load", "internal/pm2"}, // load: the demo's traffic
-	"internal/daemon": {"internal/api", "internal/edge", "internal/judge", "internal/keeper", "internal/rollout", "internal/snapshot", "internal/store", "internal/supervise"},
+	"internal/daemon": {"internal/acme", "internal/api", "internal/edge", "internal/judge", "internal/keeper", "internal/rollout", "internal/snapshot", "internal/store", "internal/supervise"},
 	"internal/edge":   {"internal/edge/h1", "internal/rotate"},
 	"internal/keeper": {"internal/rotate"},
 }

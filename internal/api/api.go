@@ -56,6 +56,8 @@ type Service interface {
 	Network(ctx context.Context) (Network, error)
 	SetNetwork(ctx context.Context, req NetworkRequest) (Network, error)
 	CloseNetwork(ctx context.Context) error
+
+	CertificateService
 	// Exec answers with a secret: only on the unix socket.
 	Exec(ctx context.Context, app string, req ExecRequest) (Exec, error)
 	// RunOnce starts a command of a release that is run once; OnceOutput yields
@@ -149,11 +151,14 @@ type AppStatus struct {
 	Weights   []gapless.Weight         `json:"weights,omitempty"`  // as served
 	Match     []gapless.MatchRule      `json:"match,omitempty"`    // as served: requests that the coin is not asked for
 	Sessions  *gapless.Sessions        `json:"sessions,omitempty"` // as served: who stays where it is
+	TLS       *gapless.TLS             `json:"tls,omitempty"`      // nil: no address speaks https
 	Counts    map[string]int           `json:"counts,omitempty"`
 	Instances []InstanceStatus         `json:"instances"`
 	Releases  []gapless.ReleaseTraffic `json:"releases,omitempty"`
 	Rollout   *gapless.Rollout         `json:"rollout,omitempty"` // the running or the last one
 	Traffic   *Traffic                 `json:"traffic,omitempty"` // nil: nobody holds it or keeps it away
+
+	Certificates []Certificate `json:"certificates,omitempty"`
 }
 
 // InstanceStatus is an instance with its traffic.

@@ -121,6 +121,14 @@ func (a *asked) SetNetwork(context.Context, NetworkRequest) (Network, error) {
 	return Network{}, nil
 }
 func (a *asked) CloseNetwork(context.Context) error { a.note("CloseNetwork"); return nil }
+func (a *asked) Certificates(context.Context) ([]Certificate, error) {
+	a.note("Certificates")
+	return nil, nil
+}
+func (a *asked) RenewCertificate(context.Context, string) (Certificate, error) {
+	a.note("RenewCertificate")
+	return Certificate{}, nil
+}
 func (a *asked) Exec(context.Context, string, ExecRequest) (Exec, error) {
 	a.note("Exec")
 	return Exec{}, nil
@@ -249,6 +257,8 @@ func TestEveryEndpointHasAClientMethod(t *testing.T) {
 		"Network":          func() error { return first(c.Network(ctx)) },
 		"SetNetwork":       func() error { return first(c.SetNetwork(ctx, NetworkRequest{})) },
 		"CloseNetwork":     func() error { return c.CloseNetwork(ctx) },
+		"Certificates":     func() error { return first(c.Certificates(ctx)) },
+		"RenewCertificate": func() error { return first(c.RenewCertificate(ctx, "shop.test")) },
 		"Exec":             func() error { return first(c.Exec(ctx, "shop", ExecRequest{})) },
 		"RunOnce":          func() error { return first(c.RunOnce(ctx, "shop", OnceRequest{})) },
 		"OnceOutput":       func() error { return drain(c.OnceOutput(ctx, "shop", "1")) },

@@ -232,6 +232,14 @@ func endpoints() []endpoint {
 		do("DELETE", "/network", "network.close", admin, "Serve this API on the unix socket only",
 			func(c *visit) (empty, error) { return empty{}, c.CloseNetwork(c.r.Context()) }).onSocket(),
 
+		get("/certificates", read, "What is shown to https clients, and how it stands",
+			func(c *visit) ([]Certificate, error) { return c.Certificates(c.r.Context()) }),
+		do("POST", "/certificates/{name}/renew", "renew certificate", deploy, "Get another certificate from the ACME server now",
+			func(c *visit) (Certificate, error) {
+				c.act.Detail = c.r.PathValue("name")
+				return c.RenewCertificate(c.r.Context(), c.r.PathValue("name"))
+			}),
+
 		ask("POST", "/apps/{app}/exec", "exec", admin, "Directory, environment and user of an instance or release, to run a command there",
 			func(c *visit, req ExecRequest) (Exec, error) {
 				c.act.Detail = strings.Join(strings.Fields(req.Release+" "+req.Instance+" "+req.Program), " ") // arguments may be secrets

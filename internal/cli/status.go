@@ -182,7 +182,7 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 	if err := c.term.sheet(statusSheet, show, rows); err != nil {
 		return err
 	}
-	for _, n := range notes {
+	for _, n := range append(notes, certNotes(a)...) {
 		c.term.answerf("%s", n)
 	}
 	for _, t := range a.Releases {
@@ -226,12 +226,13 @@ func directed(a api.AppStatus) string {
 
 // link is where an app answers, as one would type it.
 func link(a api.AppStatus) string {
-	if len(a.Listen) == 0 {
+	scheme, listen, usual := address(a)
+	if listen == "" {
 		return ""
 	}
-	host, port, err := net.SplitHostPort(a.Listen[0])
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return a.Listen[0]
+		return listen
 	}
 	if host == "" || host == "0.0.0.0" || host == "::" {
 		host = "localhost"
@@ -239,10 +240,10 @@ func link(a api.AppStatus) string {
 	if len(a.Hosts) > 0 {
 		host = a.Hosts[0]
 	}
-	if port != "80" {
+	if port != usual {
 		host = net.JoinHostPort(host, port)
 	}
-	return "http://" + host + a.Path
+	return scheme + host + a.Path
 }
 
 func milliseconds(us uint64) string {

@@ -31,6 +31,8 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("judge.", r.judgeKeys(&gapless.JudgeSpec{}))
 	add("match.", r.matchKeys(&gapless.MatchRule{}))
 	add("mirror.", r.mirrorKeys(&gapless.Mirror{}))
+	add("tls.", r.tlsKeys(&secured{}, "/"))
+	add("tls.hsts.", r.hstsKeys(&gapless.HSTS{}))
 	add("preview.", r.previewKeys(&gapless.Preview{}))
 	add("limits.", r.limitKeys(&gapless.Limits{}))
 	add("timeouts.", r.timeoutKeys(&gapless.Timeouts{}))

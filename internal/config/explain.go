@@ -93,6 +93,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		if a.Skew != "" {
 			add("skew", a.Skew, "", "default")
 		}
+		if a.TLS != nil {
+			add("tls", tlsShown(a.TLS), "", "default")
+		}
 		health := map[string]any{"interval": a.Health.Interval.String(), "timeout": a.Health.Timeout.String()}
 		if a.Health.Path != "" {
 			health["path"] = a.Health.Path

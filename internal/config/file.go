@@ -27,7 +27,7 @@ const (
 
 // laterKeys are words of the design that a person may try already.
 var laterKeys = []string{
-	"tls", "flags", "migrate", "migrations", "metrics", "notify", "image", "driver",
+	"flags", "migrate", "migrations", "metrics", "notify", "image", "driver",
 }
 
 // settings is what gapless.yaml says, before package.json and the command
@@ -43,6 +43,7 @@ type settings struct {
 	cpus      int              // what "max" means
 	given     map[string]bool  // top-level keys of the file
 	where     map[string]place // the places of their values
+	tlsWords  *secured         // nil: nothing speaks https
 	plan      []placed         // the user's own steps
 	broken    bool             // a step of plan could not be read
 }
@@ -147,6 +148,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"limits":        s.ofWeb(r, r.limits(&a.Limits)),
 		"timeouts":      s.ofWeb(r, r.timeouts(&a.Timeouts)),
 		"error_pages":   s.ofWeb(r, r.errorPages(&a.ErrorPages)),
+		"tls":           s.ofWeb(r, s.tls(r)),
 		"shared":        r.shared(&a.Shared),
 		"assets":        r.list(&a.Assets, "assets", parseAssets),
 		"releases":      r.releases(&a.Releases),

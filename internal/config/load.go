@@ -98,6 +98,7 @@ func settle(in Input, cpus int) (*settings, Input, error) {
 	pkg := readManifest(dir, p)
 	s.override(in, p)
 	s.checkPlan(p)
+	s.secure(in, p)
 	s.command(in, p)
 	s.environment(p)
 	if len(in.Args) == 0 && (s.webless || s.web.Run == "" && !s.given["run"] && !pkg.starts(dir)) {

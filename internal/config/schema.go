@@ -97,6 +97,14 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"candidate":  about("most requests in flight with a candidate; more go to stable and count against it", whole(1, 1_000_000)),
 		"retries":    about("share of all requests that may be repeated, beside three per second", shareForm()),
 		"eject":      about("leave an instance alone for a while that requests do not get through to", trueOrFalse())})
+	hsts := objectOf(r.hstsKeys(&gapless.HSTS{}), map[string]schema{
+		"max_age": durationForm(), "subdomains": trueOrFalse(), "preload": about("may be put into browsers", trueOrFalse())})
+	tls := objectOf(r.tlsKeys(&secured{}, "/"), map[string]schema{
+		"cert": about("PEM file with the chain, leaf first; read again when it changes", someText()), "key": about("PEM file with its private key, mode 0600", someText()),
+		"email": about("where the ACME server writes to", text(`@`)), "ca": about("URL of an ACME server's directory; default: Let's Encrypt", text(`^https://`)),
+		"ca_root": about("PEM file with what signs that server's own certificate", someText()),
+		"listen":  about("addresses that speak https; default: port 443", oneOrMore(anyOf(someText(), whole(1, 65535)))), "redirect": about("plain http is sent to https; default: true", trueOrFalse()),
+		"hsts": about("browsers come by https only, for so long", anyOf(trueOrFalse(), durationForm(), hsts))})
 	process := objectOf(s.processKeys(r, &gapless.Process{}), map[string]schema{
 		"run": about("its command", run), "instances": about("how many run", countForm()),
 		"singleton": about("never two at once", trueOrFalse()), "cron": about("a schedule of five fields, local time; @daily, @every 10m", someText()),
@@ -141,6 +149,7 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"limits":      about("what clients may take of the app", objectOf(r.limitKeys(&gapless.Limits{}), limitForms())),
 		"timeouts":    about("how long clients and instances are waited for", objectOf(r.timeoutKeys(&gapless.Timeouts{}), timeoutForms())),
 		"error_pages": about("files of the release that the edge answers with, by status", pageForm()),
+		"tls":         about("https: auto gets certificates by ACME; cert and key are files", anyOf(oneOf([]string{"auto"}), tls)),
 		"releases": about("old releases that are kept for going back", objectOf(r.releaseKeys(&gapless.ReleasePolicy{}), map[string]schema{
 			"keep": about("that served, beside those in use", whole(1, 1000)), "max_age": about("since one last served", durationForm())})),
 		"user":     about("run instances as this system user", text(userForm.String())),

@@ -53,12 +53,15 @@ func (d *Daemon) conflict(app *gapless.App) error {
 			taken = append(taken, routeOf(spec))
 		}
 	}
+	if err := mixed(routeOf(app), taken); err != nil {
+		return err
+	}
 	return collision(routeOf(app), taken)
 }
 
 // routeOf is where an app wants its requests from.
 func routeOf(app *gapless.App) gapless.Route {
-	return gapless.Route{App: app.Name, Listen: app.Listen, Hosts: app.Hosts, Path: app.Path}
+	return gapless.Route{App: app.Name, Listen: app.Listen, Hosts: app.Hosts, Path: app.Path, TLS: app.TLS}
 }
 
 func collision(want gapless.Route, taken []gapless.Route) error {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"gapless"
+	"gapless/internal/acme"
 	"gapless/internal/api"
 	"gapless/internal/keeper"
 	"gapless/internal/rollout"
@@ -47,6 +48,7 @@ type Daemon struct {
 	onces     onces
 	tokens    tokens
 	network   *network
+	certs     *acme.Manager
 	listening sync.Mutex // held while addresses are given back
 	claiming  sync.Mutex // held while it is looked whether what an app wants to serve is free, until it counts as taken
 	damage    *damage    // nil: the database is whole
@@ -105,6 +107,10 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	if d.router, err = newRouter(ctx, home, d.keeper, d.log, d.wake); err != nil {
 		return err
 	}
+	if err := d.openCertificates(); err != nil {
+		return err
+	}
+	defer d.certs.Close()
 	if err := d.mend(ctx); err != nil {
 		return err
 	}
@@ -134,6 +140,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	d.work.Go(func() { d.collectOften(ctx) })
 	d.work.Go(func() { d.serveNetwork(ctx) })
 	d.work.Go(func() { d.router.renewKeys(ctx) })
+	d.work.Go(func() { d.keepCertificates(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
 	if err != nil {

@@ -72,7 +72,7 @@ func RunEdge(ctx context.Context, home Home) error {
 	}
 	defer func() { _ = k.Close() }()
 	defer hold(ctx, home, edgeWaits, log)()
-	return edge.Run(ctx, edge.Config{Generation: generation, Socket: home.EdgeSocket(generation), Host: &edgeHost{home: home, k: k}, Log: log})
+	return edge.Run(ctx, edge.Config{Generation: generation, Socket: home.EdgeSocket(generation), Host: &edgeHost{home: home, k: k}, Log: log, TLS: home.tls()})
 }
 
 // edgeHost gives an edge what keeper holds.

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"gapless"
 	"gapless/internal/api"
@@ -32,7 +33,7 @@ func (d *Daemon) Status(ctx context.Context) (api.Status, error) {
 			st.Procs = append(st.Procs, api.Proc{Name: p.Kind, PID: p.PID, Generation: p.Generation, Memory: anonymous(p.PID)})
 		}
 	}
-	reports := d.router.reports(ctx)
+	reports, certs := d.router.reports(ctx), d.certificates(time.Now())
 	cpu := d.sup.CPU()
 	d.mu.Lock()
 	apps := make([]*app, 0, len(d.apps))
@@ -42,7 +43,9 @@ func (d *Daemon) Status(ctx context.Context) (api.Status, error) {
 	d.mu.Unlock()
 	sort.Slice(apps, func(i, j int) bool { return apps[i].name < apps[j].name })
 	for _, a := range apps {
-		st.Apps = append(st.Apps, d.appStatus(a, reports, cpu))
+		as := d.appStatus(a, reports, cpu)
+		as.Certificates = certificatesOf(certs, a.name)
+		st.Apps = append(st.Apps, as)
 	}
 	return st, nil
 }
@@ -61,7 +64,7 @@ func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport, cpu map[string]
 	}
 	a.mu.Unlock()
 	if spec := d.specOf(a.name, s.Stable); spec != nil {
-		out.Source, out.Listen, out.Hosts, out.Path = spec.Source, spec.Listen, spec.Hosts, spec.Path
+		out.Source, out.Listen, out.Hosts, out.Path, out.TLS = spec.Source, spec.Listen, spec.Hosts, spec.Path, spec.TLS
 	}
 	if last := d.lastRelease(s); last != nil {
 		out.Source, out.Flags = last.Spec.Source, last.Spec.Flags

@@ -32,7 +32,7 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 		return nil
 	}
 	r := &gapless.Route{
-		App: s.App, Listen: rel.Spec.Listen, Hosts: rel.Spec.Hosts, Path: rel.Spec.Path,
+		App: s.App, Listen: rel.Spec.Listen, Hosts: rel.Spec.Hosts, Path: rel.Spec.Path, TLS: rel.Spec.TLS,
 		Stable: lead, Probe: rel.Spec.Health, Hold: rel.Spec.Hold, Balance: rel.Spec.Balance,
 		Weights: []gapless.Weight{{Release: lead, Share: 1}},
 	}
