@@ -44,12 +44,12 @@ check: build ## formatting, vet, staticcheck
 bench: build ## memory, CPU per request against nginx, restart against pm2
 	test/install.sh bench
 	test/apps/install.sh http express
-	$(GO) run ./test/bench/edge
+	$(GO) run ./test/bench/edge --only keep-alive
 	$(GO) run ./test/bench/system
 
-bench-edge: build ## CPU per request of the edge against nginx in the same run
+bench-edge: build ## what a request costs: nginx, haproxy, caddy and gapless in the same run
 	test/install.sh bench
-	$(GO) run ./test/bench/edge
+	$(GO) run ./test/bench/edge --write docs/performance.md
 
 bench-pm2: build ## what users lose with PM2 and with gapless, in the same run
 	test/apps/install.sh

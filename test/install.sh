@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the real programs that tests run: Debian's curl and setcap. With
-# "bench" also those that benchmarks measure against and with: nginx and wrk.
+# "bench" also those that benchmarks measure against and with: nginx, haproxy,
+# caddy and wrk.
 # Does nothing where they are there already.
 #
 #   test/install.sh [bench]
@@ -20,6 +21,8 @@ command -v setcap >/dev/null 2>&1 || [ -x /usr/sbin/setcap ] || optional="libcap
 if [ "${1:-}" = bench ]; then
 	command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx-light"
 	command -v wrk >/dev/null 2>&1 || need="$need wrk"
+	command -v haproxy >/dev/null 2>&1 || [ -x /usr/sbin/haproxy ] || need="$need haproxy"
+	command -v caddy >/dev/null 2>&1 || need="$need caddy"
 fi
 if ! command -v apt-get >/dev/null 2>&1; then
 	[ -n "$need" ] || exit 0
