@@ -78,7 +78,7 @@ func (c *conn) serve() {
 		if !ok {
 			break
 		}
-		if n >= 3 && string(buf[:3]) == "PRI" {
+		if n = c.undecided(buf, n); beginsHTTP2(buf[:n]) {
 			c.preface(buf, n)
 			break
 		}

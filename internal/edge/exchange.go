@@ -193,8 +193,8 @@ func (x *exchange) try(ctx context.Context, i *instance) outcome {
 	var u *upstream
 	if !x.fresh {
 		u = i.pool.get(e.now())
-		if u != nil && !x.req.Safe && u.sight() != quiet {
-			u.Close() // it cannot be repeated, so it must not meet a dead connection
+		if u != nil && u.sight() != quiet {
+			u.Close() // it is dead, or what the instance said after its last answer would pass for the next one
 			u = nil
 		}
 	}

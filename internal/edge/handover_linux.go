@@ -95,7 +95,7 @@ func (c *conn) serveFrom(x *exchange, h *handover, u *upstream) {
 		keep = c.requests(x, func() { x.tellOn(h.told) })
 	case h.r != nil:
 		keep = c.requests(x, func() { c.goOn(x, h, u) })
-	case x.n >= 3 && string(x.in[:3]) == "PRI":
+	case beginsHTTP2(x.in[:x.n]):
 		c.preface(x.in, x.n)
 		x.in = nil
 	default:

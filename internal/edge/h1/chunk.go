@@ -2,11 +2,15 @@ package h1
 
 import "strconv"
 
-var errChunk = &Refusal{400, "malformed chunked body"}
+var (
+	errChunk   = &Refusal{400, "malformed chunked body"}
+	errTrailer = &Refusal{400, "a trailer of a chunked body names a field that belongs before it"}
+)
 
 const (
 	maxExtension = 256     // bytes of one chunk's extension
 	maxTrailer   = 8 << 10 // bytes of all trailer fields
+	maxKnown     = 19      // bytes of the longest name that classify knows
 )
 
 // Chunk follows the chunked framing of one body. Its zero value stands at
@@ -16,7 +20,9 @@ type Chunk struct {
 	digits uint8
 	count  int // bytes of the extension or the trailers so far
 	left   int64
-	data   int64 // bytes of data so far
+	data   int64          // bytes of data so far
+	name   [maxKnown]byte // of the trailer
+	named  uint8          // bytes in it; more than maxKnown: it is longer
 }
 
 type chunkState uint8
@@ -149,16 +155,25 @@ func (c *Chunk) trailer(ch byte) (done bool, err *Refusal) {
 		case ch == '\r':
 			c.state = lastLF
 		case token[ch] != 0:
-			c.state = trailerName
+			c.state, c.named = trailerName, 1
+			c.name[0] = ch
 		default:
 			return false, errChunk
 		}
 	case trailerName:
 		switch {
 		case ch == ':':
+			if c.named <= maxKnown && !belongsBehind(classify(c.name[:c.named])) {
+				return false, errTrailer
+			}
 			c.state = trailerValue
 		case token[ch] == 0:
 			return false, errChunk
+		case c.named < maxKnown:
+			c.name[c.named] = ch
+			c.named++
+		default:
+			c.named = maxKnown + 1
 		}
 	case trailerValue:
 		switch {
@@ -180,6 +195,17 @@ func (c *Chunk) trailer(ch byte) (done bool, err *Refusal) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// belongsBehind reports whether a field of that kind may be a trailer. One that
+// frames, routes or says who asked may not: who reads trailers as if they had
+// come before the body would be told something that nobody has looked at.
+func belongsBehind(k kind) bool {
+	switch k {
+	case plain, contentType, cookie, requestID:
+		return true
+	}
+	return false
 }
 
 func hexDigit(c byte) int {

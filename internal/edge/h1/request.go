@@ -103,10 +103,7 @@ func (h *Head) readTarget() *Refusal {
 		if h.hostValue.to == 0 || !equalFoldBytes(t[from:slash], h.of(h.hostValue)) {
 			return errTarget // who is asked must not be said twice in two ways
 		}
-		if slash < len(t) && t[slash] == '?' {
-			return errTarget
-		}
-		h.target.from += uint16(slash) // empty: "/" is sent
+		h.target.from += uint16(slash) // without a path: see AppendRequest
 	default:
 		return errTarget
 	}
@@ -170,7 +167,11 @@ type Forward struct {
 func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 	out = append(out, h.of(h.method)...)
 	out = append(out, ' ')
-	out = appendTarget(out, h.of(h.target), fw.Strip)
+	if h.target.from == h.target.to && string(h.of(h.method)) == "OPTIONS" {
+		out = append(out, '*') // of the whole server: RFC 9112 3.2.4
+	} else {
+		out = appendTarget(out, h.of(h.target), fw.Strip)
+	}
 	out = append(out, " HTTP/1.1\r\n"...)
 
 	var claims [forwardedProto + 1]bool // which X-Forwarded-* are kept
@@ -275,8 +276,8 @@ func appendTarget(out, target []byte, strip string) []byte {
 		out = append(out, '/')
 		return append(out, target...)
 	}
-	if len(target) == 0 {
-		return append(out, '/')
+	if len(target) == 0 || target[0] == '?' {
+		out = append(out, '/')
 	}
 	return append(out, target...)
 }
