@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X gapless/internal/cli.Version=$(VERSION)
 WHOLE = ./test/real ./test/fault
 PARTS = $(shell $(GO) list ./... | grep -v -e /test/real -e /test/fault)
 
-.PHONY: all build demo test test-all check sim bench bench-pm2 bench-edge man docs recording clean
+.PHONY: all build demo test test-all check fuzz soak sim bench bench-pm2 bench-edge man docs recording clean
 
 all: build
 
@@ -22,7 +22,8 @@ test: check ## installs what it needs and runs every test (a pairwise choice of 
 	test/apps/install.sh
 	test/install.sh
 	$(GO) test -timeout 10m ./internal/rollout ./test/sim
-	$(GO) test -run 'AllocateNothing|AreSmall|IdleMemory' ./internal/edge ./internal/keeper
+	$(GO) test -run 'AllocateNothing|AreSmall|IdleMemory|TestCorpus$$' ./internal/edge ./internal/keeper
+	$(MAKE) fuzz FUZZTIME=5s
 	$(GO) test -race -timeout 20m $(PARTS)
 	$(GO) test -count=1 -p 1 -timeout 30m $(WHOLE)
 
@@ -31,6 +32,13 @@ test-all: check ## everything: full matrices, longer simulations
 	test/install.sh
 	GAPLESS_TEST_ALL=1 $(GO) test -race -timeout 30m $(PARTS)
 	GAPLESS_TEST_ALL=1 $(GO) test -count=1 -p 1 -timeout 4h $(WHOLE)
+
+FUZZTIME ?= 2m
+fuzz: ## looks for bytes that the edge's parsers, or its two drivers, read differently; FUZZTIME=5s for each of them
+	$(GO) test -run '^$$' -fuzz '^FuzzRequest$$' -fuzztime $(FUZZTIME) ./internal/edge/h1
+	$(GO) test -run '^$$' -fuzz '^FuzzResponse$$' -fuzztime $(FUZZTIME) ./internal/edge/h1
+	$(GO) test -run '^$$' -fuzz '^FuzzChunk$$' -fuzztime $(FUZZTIME) ./internal/edge/h1
+	$(GO) test -run '^$$' -fuzz '^FuzzDrivers$$' -fuzztime $(FUZZTIME) ./internal/edge
 
 sim: ## a million random rollouts on a model of the machine, twenty thousand with the journal on SQLite; GAPLESS_SIM_SEED=n tells one
 	GAPLESS_SIM_N=$${GAPLESS_SIM_N:-1000000} $(GO) test -count=1 -timeout 3h -v -run 'TestSimulation$$|TestPlantedBugs' ./internal/rollout
