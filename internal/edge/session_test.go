@@ -78,7 +78,7 @@ func TestTokens(t *testing.T) {
 			}
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { readToken([]byte(text), keys, now, ttl, shares) }); n > 1 { // the conversion
+	if n := allocsPerRun(100, func() { readToken([]byte(text), keys, now, ttl, shares) }); n > 1 { // the conversion
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -643,7 +643,7 @@ func sessionsAllocateNothing(t *testing.T, cfg Config) {
 	for range 100 {
 		ask()
 	}
-	if n := testing.AllocsPerRun(100, ask); n > 0 {
+	if n := allocsPerRun(100, ask); n > 0 {
 		t.Errorf("%v allocations per request", n)
 	}
 }
