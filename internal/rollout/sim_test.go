@@ -159,7 +159,7 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d stories in %s: %v", n, time.Since(began).Round(time.Millisecond), tally)
 	for what, least := range map[string]uint64{
 		string(gapless.Promoted): 10, string(gapless.TakenBack): 10, string(gapless.NothingStarted): 10,
-		"promoted after judging": 50, "proven worse": 200, "the edge fell back": 1000, "undecided": 1000, "a hook failed": 1000,
+		"promoted after judging": 50, "proven worse": 200, "the edge fell back": 1000, "no request got through": 1000, "undecided": 1000, "a hook failed": 1000,
 		"a hook may have run": 2000, "aborted": 200, "a person promoted": 200, "a person was asked": 50, "back to a kept set": 1000,
 		"a kept instance was replaced": 4000, "stable is lost": 2000, "mirrored": 200, "answers differ": 10000,
 	} {
@@ -172,7 +172,7 @@ func TestSimulation(t *testing.T) {
 // met counts what a rollout that ended went through.
 func (w *world) met(r *gapless.Rollout) {
 	for reason, what := range map[string]string{
-		"more often than": "proven worse", "of its requests": "proven worse", "nobody judged": "the edge fell back", "undecided": "undecided",
+		"more often than": "proven worse", "of its requests": "proven worse", "nobody judged": "the edge fell back", "requests get through": "no request got through", "undecided": "undecided",
 		"hook failed": "a hook failed", "the daemon died": "a hook may have run", "answers otherwise": "answers differ", "aborted": "aborted", "cannot become ready either": "stable is lost",
 	} {
 		if strings.Contains(r.Reason, reason) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gapless"
@@ -165,6 +166,31 @@ func TestSocketPathsThatAreTooLong(t *testing.T) {
 	_, err := s.takeSocket("shop", "shop.v1.web.1.1", &User{})
 	if gapless.CodeOf(err) != gapless.Invalid || !strings.Contains(gapless.HintOf(err), "GAPLESS_HOME") {
 		t.Errorf("%v, hint %q", err, gapless.HintOf(err))
+	}
+}
+
+// The directory of an app's sockets belongs to who its instances run as, and
+// can be reached by them.
+func TestSocketsOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run instances as another user")
+	}
+	home := t.TempDir()
+	s := &Supervisor{cfg: Config{Home: home}}
+	path, err := s.takeSocket("shop", "shop.v1.web.1.1#2", &User{UID: 65534, GID: 65534})
+	if err != nil || path != filepath.Join(home, "sock", "shop", "v1.web.1.1-2") {
+		t.Fatalf("%s, %v", path, err)
+	}
+	for dir, want := range map[string]string{filepath.Dir(path): "-rwx------ 65534 65534", filepath.Join(home, "sock"): "-rwx--x--x 0 0"} {
+		st, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sys := st.Sys().(*syscall.Stat_t)
+		if got := fmt.Sprint(st.Mode().Perm(), sys.Uid, sys.Gid); got != want {
+			t.Errorf("%s: %s, want %s", dir, got, want)
+		}
 	}
 }
 
