@@ -34,6 +34,7 @@ type Route struct {
 	AccessLog *AccessLog `json:"access_log,omitempty"` // nil: none is written
 
 	UpstreamTLS *UpstreamTLS `json:"upstream_tls,omitempty"` // of targets over TLS
+	Forwarding  Forwarding   `json:"forwarding,omitzero"`
 
 	Preview  *PreviewRoute `json:"preview,omitempty"`
 	Lease    Duration      `json:"lease,omitempty"`    // judged: not renewed for this long, the edge applies Fallback by itself
@@ -141,6 +142,9 @@ func (r Route) Validate() error {
 		if math.Abs(sum-1) > 1e-9 {
 			return Errorf(Invalid, "route of %s: fallback weights sum to %v, not 1", r.App, sum)
 		}
+	}
+	if err := r.Forwarding.Validate(); err != nil {
+		return Errorf(Invalid, "route of %s: %w", r.App, err)
 	}
 	if err := r.UpstreamTLS.validate(r.App); err != nil {
 		return err

@@ -25,6 +25,7 @@ func (x *exchange) free() {
 	putBuffer(x.spare)
 	x.in, x.spare, x.client, x.watch = nil, nil, nil, nil
 	x.chosen, x.last, x.failedBy, x.tried = nil, nil, nil, [maxTries]*instance{}
+	x.peer = netip.Addr{}
 	exchanges.Put(x)
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -180,7 +181,12 @@ func (e *Edge) accept(l *listener) {
 			continue
 		}
 		pause = 0
-		pass, o := e.admit(e.gateOf(l.addr), peerOf(nc))
+		g, from := e.gateOf(l.addr), peerOf(nc)
+		proxied := g.terms.Load().proxied(from)
+		if proxied {
+			from = netip.Addr{} // its header says whom it counts for
+		}
+		pass, o := e.admit(g, from)
 		if o.status != 0 {
 			if l.tls { // who waits for a handshake would not understand a word
 				nc.Close()
@@ -188,6 +194,10 @@ func (e *Edge) accept(l *listener) {
 				continue
 			}
 			e.turnAway(nc, pass, o)
+			continue
+		}
+		if proxied {
+			go e.serveProxied(nc, l, pass)
 			continue
 		}
 		c := e.newConn(nc, l.addr)

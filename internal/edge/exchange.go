@@ -49,7 +49,8 @@ type exchange struct {
 	client   client
 	watch    *watch
 	lim      *limits    // of the route, or the defaults
-	addr     netip.Addr // of the peer; zero: it is in fw
+	addr     netip.Addr // of the client; zero: it is in fw
+	peer     netip.Addr // of the connection, once the route is known
 	claim    int64      // of the edge's room
 	listener string
 	http2    bool // the client is an HTTP/2 stream

@@ -27,6 +27,7 @@ type terms struct {
 	head, idle  time.Duration
 	connections int64 // 0: no limit but the edge's
 	rules       []ipRule
+	proxies     []netip.Prefix // whose connections begin with a PROXY protocol header
 }
 
 // ipRule limits the connections of one address.
@@ -45,6 +46,8 @@ func (e *Edge) termsOf(routes []gapless.Route) *terms {
 	}
 	var head, idle bool
 	for _, r := range routes {
+		proxies, _ := gapless.Networks(r.Forwarding.Proxies)
+		t.proxies = append(t.proxies, proxies...)
 		least(&t.head, &head, r.Timeouts.Head)
 		least(&t.idle, &idle, r.Timeouts.Idle)
 		if n := int64(r.Limits.Connections); n > 0 && (t.connections == 0 || n < t.connections) {

@@ -3,6 +3,7 @@ package edge
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
@@ -318,12 +319,21 @@ func (l *loop) accept(d *door) {
 		}
 		c := &loopClient{fd: int(r), door: d}
 		c.from(&l.name)
-		pass, o := e.admit(e.gateOf(d.l.addr), c.addr)
+		g, from := e.gateOf(d.l.addr), c.addr
+		proxied := g.terms.Load().proxied(from)
+		if proxied {
+			from = netip.Addr{} // its header says whom it counts for
+		}
+		pass, o := e.admit(g, from)
 		if o.status != 0 {
 			e.turnAwayFD(c.fd, pass, o)
 			continue
 		}
 		c.pass = pass
+		if proxied {
+			go e.serveProxiedFD(c.fd, d.l, pass)
+			continue
+		}
 		if o := l.idler(); o != l {
 			o.give(c)
 			continue
@@ -376,6 +386,16 @@ func (e *Edge) turnAwayFD(fd int, p pass, o own) {
 	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	closeFD(fd)
 	e.dismiss(p)
+}
+
+// serveProxiedFD is serveProxied for a socket of a loop, which does not get it back.
+func (e *Edge) serveProxiedFD(fd int, l *listener, pass pass) {
+	nc, err := connOf(fd)
+	if err != nil {
+		e.dismiss(pass)
+		return
+	}
+	e.serveProxied(nc, l, pass)
 }
 
 // connOf makes a connection of Go's of a socket, which it takes over.

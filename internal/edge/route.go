@@ -28,6 +28,8 @@ type route struct {
 	moved  *moved // plain requests go to https; nil: they do not
 	hsts   string // Strict-Transport-Security of answers; "": none
 
+	forwarding forwarding
+
 	strip    []string  // releases that do not see the path's prefix
 	preview  *route    // for requests that ask for the candidate; nil: there is none
 	rules    []rule    // that send requests somewhere without a coin
@@ -82,7 +84,8 @@ func hostName(out, host []byte) []byte {
 // newRoute makes the route of a table's entry; instances and counters are
 // found or made by the callers' functions.
 func newRoute(spec gapless.Route, limits *limits, find func(gapless.Target) *instance, count func(release string) *traffic) *route {
-	r := &route{app: spec.App, limits: limits, path: strings.TrimRight(spec.Path, "/"), hold: spec.Hold.Std()}
+	fwd := newForwarding(spec.Forwarding)
+	r := &route{app: spec.App, forwarding: fwd, limits: limits, path: strings.TrimRight(spec.Path, "/"), hold: spec.Hold.Std()}
 	sum := 0.0
 	add := func(release string, weight float64) *share {
 		sum += weight
@@ -119,7 +122,7 @@ func newRoute(spec gapless.Route, limits *limits, find func(gapless.Target) *ins
 				s.instances = append(s.instances, find(t))
 			}
 		}
-		return &route{app: r.app, path: r.path, strip: r.strip, hold: r.hold, limits: limits, shares: []*share{s}}
+		return &route{app: r.app, forwarding: fwd, path: r.path, strip: r.strip, hold: r.hold, limits: limits, shares: []*share{s}}
 	}
 	if p := spec.Preview; p != nil {
 		r.preview = alone(p.Release)

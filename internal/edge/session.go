@@ -83,6 +83,9 @@ func (x *exchange) place(st *state) *route {
 	}
 	r, invited := r.directed(&x.req)
 	x.invited = invited
+	if r != nil {
+		r.forwarding.place(x)
+	}
 	return r
 }
 

@@ -44,6 +44,9 @@ type kind uint8
 const (
 	plain           kind = iota // forwarded as it is
 	te                          // as hop; read for trailers
+	traceParent                 // replaced if it is not valid
+	traceState                  // goes with traceparent
+	forwarded                   // dropped unless the peer is trusted; this hop is added
 	hop                         // between two neighbours only: not forwarded
 	connection                  // as hop; its tokens are read
 	keepAlive                   // as hop; its timeout is read
@@ -96,6 +99,7 @@ type Head struct {
 	EventStream bool // Content-Type: text/event-stream
 	IdleSeconds int  // Keep-Alive: timeout=…; -1: not given
 
+	traced               bool // it has one valid traceparent
 	src                  []byte
 	line                 span // first line without CRLF
 	method, target, path span
@@ -107,6 +111,7 @@ type Head struct {
 func (h *Head) reset(b []byte) {
 	h.Size, h.ContentLength, h.Status, h.IdleSeconds, h.n = 0, -1, 0, -1, 0
 	h.Chunked, h.HTTP10, h.Close, h.KeepAlive, h.Upgrade, h.WebSocket = false, false, false, false, false, false
+	h.traced = false
 	h.Head, h.Safe, h.Expect, h.EventStream, h.Trailers = false, false, false, false, false
 	h.method, h.target, h.path, h.hostValue, h.line = span{}, span{}, span{}, span{}, span{}
 	h.src = b
@@ -121,7 +126,7 @@ func (h *Head) HasBody() bool { return h.Chunked || h.ContentLength > 0 }
 // while the empty line at the end has not arrived.
 func (h *Head) parseFields(p int, request bool) (bool, *Refusal) {
 	b := h.src
-	hosts, codings, connections := 0, 0, 0
+	hosts, codings, connections, traces := 0, 0, 0, 0
 	for {
 		i := bytes.IndexByte(b[p:], '\n')
 		if i < 0 {
@@ -204,6 +209,9 @@ func (h *Head) parseFields(p int, request bool) (bool, *Refusal) {
 				}
 				h.Expect = true
 			}
+		case traceParent:
+			traces++
+			h.traced = traces == 1 && validTrace(v)
 		case te:
 			h.Trailers = h.Trailers || request && acceptsTrailers(v)
 			f.kind = hop
@@ -335,15 +343,25 @@ func classify(name []byte) kind {
 			return upgrade
 		}
 	case 9:
-		if equalFold(name, "forwarded") || equalFold(name, "x-real-ip") {
+		if equalFold(name, "forwarded") {
+			return forwarded
+		}
+		if equalFold(name, "x-real-ip") {
 			return peerClaim
 		}
 	case 10:
+		if equalFold(name, "tracestate") {
+			return traceState
+		}
 		if equalFold(name, "connection") {
 			return connection
 		}
 		if equalFold(name, "keep-alive") {
 			return keepAlive
+		}
+	case 11:
+		if equalFold(name, "traceparent") {
+			return traceParent
 		}
 	case 12:
 		if equalFold(name, "content-type") {

@@ -159,6 +159,7 @@ type Forward struct {
 	Port      string // port that the client connected to
 	Host      string // Host of HTTP/1.0 requests that have none
 	RequestID []byte // for requests that have none
+	Trace     bool   // make a traceparent of RequestID, 32 hex digits, for requests without a valid one
 	Strip     string // prefix of the path to take off, at a segment boundary, without a slash at its end; told in X-Forwarded-Prefix
 }
 
@@ -175,7 +176,7 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 	out = append(out, " HTTP/1.1\r\n"...)
 
 	var claims [forwardedProto + 1]bool // which X-Forwarded-* are kept
-	hasFor, hasID := false, false
+	hasFor, hasID, hasForwarded := false, false, false
 	b := h.src
 	run, end := 0, 0 // lines that are copied in one piece
 	for i := range h.fields[:h.n] {
@@ -195,6 +196,11 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 			claims[f.kind] = claims[f.kind] || keep
 		case peerClaim:
 			keep = fw.Trusted
+		case forwarded:
+			keep = fw.Trusted
+			hasForwarded = hasForwarded || keep
+		case traceParent, traceState:
+			keep = h.traced || !fw.Trace
 		case forwardedPrefix:
 			keep = fw.Trusted && fw.Strip == ""
 		case requestID:
@@ -242,6 +248,14 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 	if !claims[forwardedPort] {
 		out = appendField(out, "X-Forwarded-Port: ", fw.Port)
 	}
+	// A proxy that said it only the other way has said more than this hop knows.
+	if hasForwarded || !fw.Trusted || !hasFor {
+		if h.hostValue.to == 0 {
+			out = appendForwarded(out, fw.Peer, nil, fw.Proto)
+		} else {
+			out = appendForwarded(out, fw.Peer, h.of(h.hostValue), fw.Proto)
+		}
+	}
 	if fw.Strip != "" {
 		out = append(out, "X-Forwarded-Prefix: "...)
 		if fw.Trusted {
@@ -249,6 +263,9 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 		}
 		out = append(out, fw.Strip...)
 		out = append(out, "\r\n"...)
+	}
+	if fw.Trace && !h.traced {
+		out = appendTrace(out, fw.RequestID)
 	}
 	if !hasID {
 		out = append(out, "X-Request-Id: "...)

@@ -85,7 +85,7 @@ func TestRefusesDoubtfulRequests(t *testing.T) {
 
 var forward = Forward{Peer: []byte("192.0.2.7"), Proto: "http", Port: "80", Host: "10.0.0.1:80", RequestID: []byte("made")}
 
-const ours = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Forwarded-Port: 80\r\nX-Request-Id: made\r\n"
+const ours = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Forwarded-Port: 80\r\nForwarded: for=192.0.2.7;host=\"a\";proto=http\r\nX-Request-Id: made\r\n"
 
 func TestRewritesRequests(t *testing.T) {
 	trusted := forward
@@ -105,9 +105,9 @@ func TestRewritesRequests(t *testing.T) {
 		{"upgrade with a body", "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: Upgrade\r\nContent-Length: 1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n" + ours + "\r\n", &forward},
 		{"claims of a stranger", "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Port: 1\r\nForwarded: for=x\r\nX-Real-IP: 2\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n" + ours + "\r\n", &forward},
 		{"claims of a friend", "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.7\r\nX-Forwarded-Port: 80\r\nX-Request-Id: made\r\n\r\n", &trusted},
-		{"request id", "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: abc\r\nX-Request-Id: def\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: abc\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Forwarded-Port: 80\r\n\r\n", &forward},
+		{"request id", "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: abc\r\nX-Request-Id: def\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: abc\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\nX-Forwarded-Port: 80\r\nForwarded: for=192.0.2.7;host=\"a\";proto=http\r\n\r\n", &forward},
 		{"request id that does not belong in logs", "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: a b\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n" + ours + "\r\n", &forward},
-		{"1.0 without host", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: 10.0.0.1:80\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: 10.0.0.1:80\r\nX-Forwarded-Port: 80\r\nX-Request-Id: made\r\n\r\n", &forward},
+		{"1.0 without host", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: 10.0.0.1:80\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: 10.0.0.1:80\r\nX-Forwarded-Port: 80\r\nForwarded: for=192.0.2.7;proto=http\r\nX-Request-Id: made\r\n\r\n", &forward},
 		{"expectation", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n" + ours + "\r\n", &forward},
 		{"options of the server", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: a\r\n" + ours + "\r\n", &forward},
 	} {
