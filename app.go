@@ -9,14 +9,16 @@ import (
 // package.json and the defaults say together. A release freezes a copy of it.
 type App struct {
 	Name         string            `json:"name"`
-	Source       string            `json:"source"`            // absolute directory that releases are made from
-	Build        string            `json:"build,omitempty"`   // command run inside a new release tree
-	Listen       []string          `json:"listen"`            // edge addresses: "host:port" or ":port"
-	Hosts        []string          `json:"hosts,omitempty"`   // host names served; empty: every host
-	Path         string            `json:"path"`              // URL path prefix served; "/": all
-	TLS          *TLS              `json:"tls,omitempty"`     // nil: no address speaks https
-	Health       Health            `json:"health"`            // readiness and liveness probe of the web process
-	Balance      Balance           `json:"balance,omitzero"`  // how the edge spreads requests
+	Source       string            `json:"source"`             // absolute directory that releases are made from
+	Build        string            `json:"build,omitempty"`    // command run inside a new release tree
+	Listen       []string          `json:"listen"`             // edge addresses: "host:port" or ":port"
+	Hosts        []string          `json:"hosts,omitempty"`    // host names served; empty: every host
+	Path         string            `json:"path"`               // URL path prefix served; "/": all
+	TLS          *TLS              `json:"tls,omitempty"`      // nil: no address speaks https
+	Health       Health            `json:"health"`             // readiness and liveness probe of the web process
+	Balance      Balance           `json:"balance,omitzero"`   // how the edge spreads requests
+	Protocol     string            `json:"protocol,omitempty"` // that instances speak: ProtocolH2C, or "" for HTTP/1.1
+	Forwarding   Forwarding        `json:"forwarding,omitzero"`
 	Socket       bool              `json:"socket,omitempty"`  // instances listen on a unix socket, whose path is in PORT; else on a TCP port
 	Drain        Duration          `json:"drain"`             // longest wait for in-flight work before an instance is stopped
 	Grace        Duration          `json:"grace"`             // between SIGTERM and SIGKILL

@@ -66,6 +66,14 @@ func ParseUpstream(address string) (Upstream, error) {
 	return u, nil
 }
 
+// Reach is the address of a table for an instance of a that listens at address.
+func (a *App) Reach(address string) string {
+	if a.Protocol == "" || a.Protocol == ProtocolHTTP {
+		return address
+	}
+	return a.Protocol + ":" + address
+}
+
 // UpstreamTLS says how the certificate of an instance is checked that is
 // reached over TLS. The zero value checks it against the system's
 // authorities, for the host of its address.

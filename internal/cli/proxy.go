@@ -250,9 +250,27 @@ var (
 	portForm    = regexp.MustCompile(`^:?[0-9]+$`)
 )
 
-// server reads [RELEASE=]ADDRESS.
+// server reads [RELEASE=][PROTOCOL:]ADDRESS.
 func server(s string) (gapless.Target, error) {
-	const forms = "write --to 127.0.0.1:9001, --to unix:/run/app.sock, or --to v2=ADDRESS"
+	name, address, named := strings.Cut(s, "=")
+	if named = named && releaseForm.MatchString(name); !named {
+		address = s
+	}
+	protocol, rest, ok := strings.Cut(address, ":")
+	if ok = ok && (protocol == gapless.ProtocolH2C || protocol == gapless.ProtocolHTTPS || protocol == gapless.ProtocolH2) && !portForm.MatchString(rest) && !strings.HasPrefix(rest, "//"); !ok {
+		return plainServer(s)
+	}
+	if named {
+		rest = name + "=" + rest
+	}
+	t, err := plainServer(rest)
+	t.Address = protocol + ":" + t.Address
+	t.Instance = t.Address
+	return t, err
+}
+
+func plainServer(s string) (gapless.Target, error) {
+	const forms = "write --to 127.0.0.1:9001, --to unix:/run/app.sock, or --to v2=ADDRESS; h2c:, h2: or https: before the address where it does not speak HTTP/1.1"
 	t := gapless.Target{Release: "v1", Address: s}
 	if name, address, ok := strings.Cut(s, "="); ok && releaseForm.MatchString(name) {
 		t.Release, t.Address = name, address

@@ -109,6 +109,18 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		if s.given["balance"] {
 			add("balance", explainBalance(a.Balance), "", "default")
 		}
+		if a.Protocol != "" {
+			add("protocol", a.Protocol, "", "default")
+		}
+		if len(a.Forwarding.Trusted) > 0 {
+			add("trusted_proxies", a.Forwarding.Trusted, "", "default")
+		}
+		if len(a.Forwarding.Proxies) > 0 {
+			add("proxy_protocol", a.Forwarding.Proxies, "", "default")
+		}
+		if a.Forwarding.Trace != "" {
+			add("trace", a.Forwarding.Trace, "", "default")
+		}
 		if s.given["socket"] {
 			add("socket", a.Socket, "", "default")
 		}

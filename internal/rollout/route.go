@@ -37,6 +37,7 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 		Weights: []gapless.Weight{{Release: lead, Share: 1}},
 	}
 	r.Limits, r.Timeouts, r.ErrorPages = rel.Spec.Limits, rel.Spec.Timeouts, pages(rel)
+	r.Forwarding = rel.Spec.Forwarding
 	r.Held, r.Maintenance = s.Held, s.Maintenance
 	if s.Down {
 		r.Hold = 0
@@ -65,7 +66,7 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 		if m.Role == Candidate && m.Release != lead && share == 0 && !s.Preview && r.Mirror == nil {
 			continue // not even a fallback before it was given traffic
 		}
-		t := gapless.Target{Instance: m.ID, Release: m.Release, Address: in.Address}
+		t := gapless.Target{Instance: m.ID, Release: m.Release, Address: obs.reach(m.Release, in.Address)}
 		if m.Role == Kept && r.Sessions != nil && r.Sessions.Skew && m.Release != lead && (kept == "" || kept == m.Release) {
 			kept = m.Release
 		} else if m.Role == Leaving || m.Role == Kept {
@@ -91,6 +92,14 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 		}
 	}
 	return r
+}
+
+// reach is how an instance of a release is reached that listens at address.
+func (o Observed) reach(release, address string) string {
+	if rel := o.Releases[release]; rel != nil {
+		return rel.Spec.Reach(address)
+	}
+	return address
 }
 
 // drain is how long instances of a release may take to end their work: its

@@ -226,6 +226,7 @@ func (i *instance) getReady(ctx context.Context, p *process) (address string, w 
 	}
 	app := i.rel.Spec
 	r := readiness{
+		h2c: app.Protocol == gapless.ProtocolH2C,
 		pid: p.pid, port: p.port, socket: p.socket, health: app.Health,
 		timeout: orDefault(app.StartTimeout.Std(), defaultTimeout),
 	}

@@ -24,6 +24,7 @@ type readiness struct {
 	port    int
 	socket  string // path, instead of a port
 	health  gapless.Health
+	h2c     bool   // it speaks HTTP/2 from the first byte
 	host    string // Host header of the probe; "" is the address
 	timeout time.Duration
 }
@@ -270,6 +271,9 @@ func (r readiness) probe(ctx context.Context, conn net.Conn) (f fault, failed bo
 	case err != nil:
 		w.reason = fmt.Sprintf("GET %s got no HTTP answer", r.health.Path)
 		w.hint = "the port must speak plain HTTP, not https; see the log"
+		if r.h2c {
+			w.hint = "protocol is h2c: the port must speak HTTP/2 without TLS from the first byte; see the log"
+		}
 	case status == http.StatusNotFound:
 		w.hint = "set health.path in gapless.yaml to a path that answers 200, or remove it"
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
@@ -300,6 +304,9 @@ func (r readiness) get(ctx context.Context, conn net.Conn) (status int, err erro
 	req.Host = orDefault(r.host, req.Host)
 	req.Close = true
 	req.Header.Set("User-Agent", "gapless-probe")
+	if r.h2c {
+		return getHTTP2(req, conn)
+	}
 	if err := req.Write(conn); err != nil {
 		return 0, fmt.Errorf("probe %s: %w", r.health.Path, err)
 	}
@@ -312,6 +319,21 @@ func (r readiness) get(ctx context.Context, conn net.Conn) (status int, err erro
 			return res.StatusCode, nil
 		}
 	}
+}
+
+// getHTTP2 is get for a process that speaks HTTP/2 from the first byte.
+func getHTTP2(req *http.Request, conn net.Conn) (int, error) {
+	var p http.Protocols
+	p.SetUnencryptedHTTP2(true)
+	req.Close = false
+	tr := &http.Transport{Protocols: &p, DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
+	defer tr.CloseIdleConnections()
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		return 0, fmt.Errorf("probe %s by HTTP/2: %w", req.URL.Path, err)
+	}
+	res.Body.Close()
+	return res.StatusCode, nil
 }
 
 // asked is the host of a probe without a host name.
