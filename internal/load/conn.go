@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -40,6 +41,14 @@ func (r *Run) dial(deadline time.Time) (*conn, error) {
 		return nil, err
 	}
 	nc.SetDeadline(deadline)
+	if r.cfg.TLS != nil {
+		s := &secure{tls.Client(nc, r.cfg.TLS), nc}
+		if err := s.HandshakeContext(r.ctx); err != nil {
+			nc.Close()
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		nc = s
+	}
 	return &conn{
 		Conn:   nc,
 		in:     bufio.NewReaderSize(nc, maxHead),

@@ -8,6 +8,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -36,7 +37,8 @@ type Mix struct {
 
 // Config is what a Run needs to know.
 type Config struct {
-	URL     string        // "http://127.0.0.1:8080"; plain http only
+	URL     string        // "http://127.0.0.1:8080", or https with TLS
+	TLS     *tls.Config   // nil: plain http
 	Host    string        // Host header; default: the host of URL
 	Mix     Mix           //
 	Timeout time.Duration // a request without its whole answer after this time (plus SlowTime or UploadTime) hangs; default 10 s
@@ -70,8 +72,8 @@ func Start(ctx context.Context, cfg Config) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
-	if u.Scheme != "http" || u.Host == "" {
-		return nil, fmt.Errorf("load: %q is not an http://host:port URL", cfg.URL)
+	if scheme := map[bool]string{false: "http", true: "https"}[cfg.TLS != nil]; u.Scheme != scheme || u.Host == "" {
+		return nil, fmt.Errorf("load: %q is not an %s://host:port URL", cfg.URL, scheme)
 	}
 	address := u.Host
 	if u.Port() == "" {

@@ -261,7 +261,9 @@ func (r *Rig) LoadAs(cfg load.Config, releases ...string) *load.Run {
 		r.T.Fatal("load without a release that may answer it")
 	}
 	r.Allow(releases...)
-	cfg.URL = "http://" + r.Address
+	if cfg.URL == "" {
+		cfg.URL = "http://" + r.Address
+	}
 	cfg.Releases = func() map[string]bool { return *r.releases.Load() }
 	run, err := load.Start(context.Background(), cfg)
 	if err != nil {
