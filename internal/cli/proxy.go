@@ -28,6 +28,7 @@ type proxyFlags struct {
 	maxBody                    string
 	hold                       time.Duration
 	accessLog, accessSize      string
+	metrics                    string
 	access                     gapless.AccessLog
 	proxy                      daemon.Proxy
 }
@@ -73,6 +74,7 @@ release. Inside a release the server with the least in flight is taken.`,
 	fl.BoolVar(&f.access.Query, "access-query", false, "write queries, too")
 	fl.StringVar(&f.accessSize, "access-max-size", "100M", "size at which the access log is rotated; 0: never")
 	fl.IntVar(&f.access.Keep, "access-keep", 5, "rotated access logs that are kept")
+	fl.StringVar(&f.metrics, "metrics", "", "answer /metrics for Prometheus on this `address`, without a token")
 	fl.StringVar(&f.table, "table", "", "serve the routes in this `file`, as --print-config prints them, instead")
 	fl.IntVar(&f.proxy.Edge.Loops, "workers", 0, "threads that serve plain HTTP/1.1 on Linux; 0: half as many as processors; -1: none, a goroutine serves each connection")
 	fl.IntVar(&f.proxy.Edge.MaxConnections, "max-connections", 0, "connections of clients at once (default 50000)")
@@ -101,6 +103,13 @@ func (f *proxyFlags) read(cmd *cobra.Command) error {
 			return ofFlag("max-body", err)
 		}
 		f.proxy.Edge.MaxBody = n
+	}
+	if f.metrics != "" {
+		addr, err := config.Listen(f.metrics)
+		if err != nil {
+			return ofFlag("metrics", err)
+		}
+		f.proxy.Metrics = addr
 	}
 	if f.table != "" {
 		for _, name := range []string{"listen", "to", "weight", "host", "path", "health", "hold", "access-log"} {

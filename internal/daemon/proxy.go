@@ -20,14 +20,15 @@ import (
 // Proxy is an edge alone: no keeper, no daemon, no app. It serves one table
 // until it is told to end.
 type Proxy struct {
-	Table gapless.Table
-	Edge  edge.Config // Socket, Host and Log are set by Run
+	Table   gapless.Table
+	Metrics string      // address of /metrics; "": none
+	Edge    edge.Config // Socket, Host and Log are set by Run
 }
 
 // InForce is the whole configuration that p runs with, defaults included, for
 // people and for JSON.
 func (p Proxy) InForce() map[string]any {
-	return map[string]any{"table": p.Table, "edge": settings(p.Edge.InForce())}
+	return map[string]any{"metrics": p.Metrics, "table": p.Table, "edge": settings(p.Edge.InForce())}
 }
 
 // settings are the fields of a configuration that a person can read.
@@ -68,6 +69,15 @@ func (p Proxy) Run(ctx context.Context, log *slog.Logger, serving func(addrs []s
 			}
 		}
 	}
+	var metrics net.Listener
+	if p.Metrics != "" {
+		l, err := keeper.Listen(p.Metrics)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		metrics = l
+	}
 	dir, err := os.MkdirTemp("", "gapless-proxy")
 	if err != nil {
 		return gapless.Errorf(gapless.Unavailable, "make a directory for the control socket: %w", err).
@@ -90,6 +100,9 @@ func (p Proxy) Run(ctx context.Context, log *slog.Logger, serving func(addrs []s
 		return err
 	}
 	defer func() { _ = control.Close() }()
+	if metrics != nil {
+		go serveMetrics(life, metrics, &traffic{report: control.Report, log: log})
+	}
 	serving(addrs)
 	select {
 	case err := <-ended:
