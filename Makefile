@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X gapless/internal/cli.Version=$(VERSION)
 WHOLE = ./test/real ./test/fault
 PARTS = $(shell $(GO) list ./... | grep -v -e /test/real -e /test/fault)
 
-.PHONY: all build demo test test-all check fuzz soak sim bench bench-pm2 bench-edge man docs recording clean
+.PHONY: all build demo test test-all check fuzz sim bench bench-pm2 bench-edge man docs recording clean
 
 all: build
 
