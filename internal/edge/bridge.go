@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -285,7 +286,9 @@ func (b *bridge) begin(p []byte) (int, error) {
 		b.body = newReplay()
 		b.chunked, b.length = h.Chunked, h.ContentLength
 		q.Body, q.ContentLength = b.body.reader(), h.ContentLength
-		q.GetBody, q.Trailer = b.body.again, b.trailer
+		q.GetBody, q.Trailer = b.body.again, maps.Clone(b.trailer)
+		own := q.Trailer
+		b.body.atEnd = func() { maps.Copy(own, b.trailer) } // by whoever reads the end: before it the library looks at the map
 	}
 	q = q.WithContext(httptrace.WithClientTrace(b.ctx, &httptrace.ClientTrace{Got1xxResponse: b.interim}))
 	b.begun = true
@@ -452,13 +455,14 @@ func (b *bridge) answer(res *http.Response, head bool) {
 // replay is the body of a request on its way to an instance. While it is
 // small it is kept, so that it can be sent again when it was not looked at.
 type replay struct {
-	mu   sync.Mutex
-	more *sync.Cond
-	kept []byte // what was written and can still be asked for
-	base int    // of kept in the whole body
-	read int    // the furthest that the present reader is
-	gen  int    // of readers: only the last one may read
-	err  error  // after all of it
+	mu    sync.Mutex
+	more  *sync.Cond
+	kept  []byte // what was written and can still be asked for
+	base  int    // of kept in the whole body
+	read  int    // the furthest that the present reader is
+	gen   int    // of readers: only the last one may read
+	err   error  // after all of it
+	atEnd func() // before a reader hears of the end
 }
 
 const maxReplay = 64 << 10
@@ -544,6 +548,9 @@ func (r *replayReader) Read(p []byte) (int, error) {
 			return n, nil
 		}
 		if r.err != nil {
+			if r.err == io.EOF && r.atEnd != nil {
+				r.atEnd()
+			}
 			return 0, r.err
 		}
 		r.more.Wait()
