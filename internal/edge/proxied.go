@@ -33,10 +33,12 @@ const maxProxyTime = 5 * time.Second
 func (e *Edge) serveProxied(nc net.Conn, l *listener, pass pass) {
 	c := e.newConn(nc, l.addr)
 	c.gate, c.pass = pass.gate, pass
-	e.watchOver(c)
+	o := &opening{nc} // until the client is known, the clock has nothing to do with c
+	e.watchOver(o)
 	nc.SetReadDeadline(time.Now().Add(min(maxProxyTime, pass.gate.headTime())))
 	said, err := h1.ReadProxy(nc)
 	nc.SetReadDeadline(time.Time{})
+	e.forget(o)
 	if err != nil {
 		e.log.Debug("connection refused", "listen", l.addr, "peer", string(c.peer), "error", err)
 		c.end()
@@ -59,8 +61,16 @@ func (e *Edge) serveProxied(nc net.Conn, l *listener, pass pass) {
 	}
 	if l.tls {
 		c.secure()
+		e.watchOver(c)
 		c.serveTLS()
 		return
 	}
+	e.watchOver(c)
 	c.serve()
 }
+
+// opening is a connection that has not said yet for whom it speaks.
+type opening struct{ net.Conn }
+
+func (o *opening) check(int64, bool) {} // it has a deadline
+func (o *opening) cut()              { o.Close() }
