@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X gapless/internal/cli.Version=$(VERSION)
 WHOLE = ./test/real ./test/fault
 PARTS = $(shell $(GO) list ./... | grep -v -e /test/real -e /test/fault)
 
-.PHONY: all build demo test test-all check fuzz sim bench bench-pm2 bench-edge man docs recording clean
+.PHONY: all build demo test test-all check fuzz sim soak bench bench-pm2 bench-edge man docs recording clean
 
 all: build
 
@@ -43,6 +43,10 @@ fuzz: ## looks for bytes that the edge's parsers, or its two drivers, read diffe
 sim: ## a million random rollouts on a model of the machine, twenty thousand with the journal on SQLite; GAPLESS_SIM_SEED=n tells one
 	GAPLESS_SIM_N=$${GAPLESS_SIM_N:-1000000} $(GO) test -count=1 -timeout 3h -v -run 'TestSimulation$$|TestPlantedBugs' ./internal/rollout
 	GAPLESS_SIM_STORE_N=$${GAPLESS_SIM_STORE_N:-20000} $(GO) test -count=1 -timeout 1h -v -run TestEngineOnStore ./test/sim
+
+soak: ## ten minutes of load with a deployment every five seconds: nothing grows, nothing is lost; GAPLESS_SOAK=1h says another time
+	test/apps/install.sh http
+	GAPLESS_SOAK=$${GAPLESS_SOAK:-10m} $(GO) test -count=1 -timeout 0 -v -run 'TestSoak$$' ./test/fault
 
 check: build ## formatting, vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-ed: $$out"; exit 1; fi
