@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs the real programs that tests run: Debian's curl, promtool
-# and setcap. With
-# "bench" also those that benchmarks measure against and with: nginx, haproxy,
+# Installs the real programs that tests run: Debian's curl, prometheus with
+# promtool, and setcap. With "bench" also those that benchmarks measure against and with: nginx, haproxy,
 # caddy and wrk.
 # Does nothing where they are there already.
 #
@@ -19,7 +18,7 @@ command -v curl >/dev/null 2>&1 || need="$need curl"
 # Without setcap the one test that wants it is skipped and says so.
 optional=""
 command -v setcap >/dev/null 2>&1 || [ -x /usr/sbin/setcap ] || optional="libcap2-bin"
-command -v promtool >/dev/null 2>&1 || need="$need prometheus"
+command -v promtool >/dev/null 2>&1 && command -v prometheus >/dev/null 2>&1 || need="$need prometheus"
 if [ "${1:-}" = bench ]; then
 	command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx-light"
 	command -v wrk >/dev/null 2>&1 || need="$need wrk"

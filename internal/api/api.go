@@ -22,6 +22,8 @@ const MaxBody = 4 << 20
 // Service is what the API serves.
 type Service interface {
 	Status(ctx context.Context) (Status, error)
+	// Metrics is the traffic of all edges as Prometheus reads it.
+	Metrics(ctx context.Context) (string, error)
 	Deploy(ctx context.Context, req DeployRequest) (gapless.Rollout, error)
 	Restart(ctx context.Context, app string) (gapless.Rollout, error)
 	Scale(ctx context.Context, app string, req ScaleRequest) (gapless.Rollout, error)

@@ -50,6 +50,10 @@ func once[T any](v T) iter.Seq2[T, error] {
 }
 
 func (a *asked) Status(context.Context) (Status, error) { a.note("Status"); return Status{}, nil }
+func (a *asked) Metrics(context.Context) (string, error) {
+	a.note("Metrics")
+	return "# nothing\n", nil
+}
 func (a *asked) Deploy(_ context.Context, req DeployRequest) (gapless.Rollout, error) {
 	return a.rollout("Deploy", req.App.Name)
 }
@@ -234,6 +238,7 @@ func TestEveryEndpointHasAClientMethod(t *testing.T) {
 	calls := map[string]func() error{
 		"OpenAPI":          func() error { return first(c.OpenAPI(ctx)) },
 		"Status":           func() error { return first(c.Status(ctx)) },
+		"Metrics":          func() error { return first(c.Metrics(ctx)) },
 		"Deploy":           func() error { return first(c.Deploy(ctx, deploy)) },
 		"Plan":             func() error { return first(c.Plan(ctx, deploy)) },
 		"Restart":          func() error { return first(c.Restart(ctx, "shop")) },

@@ -136,6 +136,20 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, "GET", "/status", nil)
 }
 
+// Metrics asks for the traffic of all edges, as Prometheus reads it.
+func (c *Client) Metrics(ctx context.Context) (string, error) {
+	res, err := c.do(ctx, "GET", "/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return "", fmt.Errorf("read the daemon's answer to GET /metrics: %w", err)
+	}
+	return string(text), nil
+}
+
 // Deploy asks for a new release and its rollout; it returns while that is still prepared.
 func (c *Client) Deploy(ctx context.Context, req DeployRequest) (gapless.Rollout, error) {
 	return call[gapless.Rollout](ctx, c, "POST", appPath(req.App.Name, "deploy"), req)

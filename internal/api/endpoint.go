@@ -26,6 +26,7 @@ type endpoint struct {
 	query        []parameter
 	in, out      reflect.Type // JSON of the request and of the answer; nil: none
 	stream       string       // media type of a stream of out; "": one JSON value
+	text         string       // media type of a text; "": it is none
 	serve        func(*visit) error
 }
 
@@ -47,6 +48,8 @@ func (c *visit) app() string { return c.r.PathValue("app") }
 const (
 	ndjson = "application/x-ndjson"
 	sse    = "text/event-stream"
+
+	prometheusText = "text/plain; version=0.0.4; charset=utf-8"
 )
 
 // get is an endpoint that changes nothing.
@@ -99,6 +102,24 @@ func stream[Out any](path string, scope gapless.Scope, media, summary string, qu
 		}}
 }
 
+// text is an endpoint that answers with a text.
+func text(path string, scope gapless.Scope, media, summary string, f func(*visit) (string, error)) endpoint {
+	return endpoint{method: "GET", path: path, scope: scope, summary: summary, out: reflect.TypeFor[string](), text: media,
+		serve: func(c *visit) error {
+			out, err := f(c)
+			if err != nil {
+				return err
+			}
+			c.w.Header().Set("Content-Type", media)
+			c.w.Header().Set("Cache-Control", "no-store")
+			_, err = io.WriteString(c.w, out)
+			if err != nil {
+				return cut(err)
+			}
+			return nil
+		}}
+}
+
 // onSocket makes e an endpoint of the unix socket only.
 func (e endpoint) onSocket() endpoint {
 	e.local = true
@@ -116,6 +137,8 @@ func endpoints() []endpoint {
 	return []endpoint{
 		get("/openapi.json", read, "This description", func(*visit) (json.RawMessage, error) { return openAPI, nil }),
 		get("/status", read, "Everything that runs", func(c *visit) (Status, error) { return c.Status(c.r.Context()) }),
+		text("/metrics", read, prometheusText, "What Prometheus wants to know: the traffic of all edges",
+			func(c *visit) (string, error) { return c.Metrics(c.r.Context()) }),
 
 		ask("POST", "/apps/{app}/deploy", "deploy", deploy, "Make a release of a directory of this machine and roll it out",
 			func(c *visit, req DeployRequest) (gapless.Rollout, error) {

@@ -122,6 +122,10 @@ func (e endpoint) media() string {
 	if e.stream != "" {
 		return e.stream
 	}
+	if e.text != "" {
+		media, _, _ := strings.Cut(e.text, ";")
+		return media
+	}
 	return "application/json"
 }
 
@@ -214,6 +218,8 @@ func reference() string {
 		switch {
 		case e.out == reflect.TypeFor[empty]():
 			out = "`{}`"
+		case e.text != "":
+			out = "text of Prometheus"
 		case e.stream == sse:
 			out += " as server-sent events"
 		case e.stream == ndjson:

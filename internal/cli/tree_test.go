@@ -50,6 +50,7 @@ var noJSON = map[string]string{
 	"gapless completion":  "its answer is a shell script",
 	"gapless exec":        "its answer is the one of the command that it runs",
 	"gapless certs renew": "test/real runs it against an ACME server, and reads its one object",
+	"gapless metrics":     "its answer is the text that Prometheus reads",
 	"gapless demo":        "test/real runs it alone, because it counts losses, and reads its one object",
 }
 

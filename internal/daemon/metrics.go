@@ -6,18 +6,21 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 
 	"gapless"
 )
 
-// traffic is what Prometheus sees of one edge: its report at the moment of the
-// question. Labels are names of the table: apps, releases and instances.
+// traffic is what Prometheus sees of an edge, or of all of them as if they were
+// one: a report at the moment of the question. Labels are names of the table:
+// apps, releases and instances.
 type traffic struct {
-	report func(context.Context) (gapless.EdgeReport, error)
+	report func(context.Context) (rep gapless.EdgeReport, edges int, err error)
 	log    *slog.Logger
 }
 
@@ -27,6 +30,7 @@ func metric(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	connections  = metric("connections", "Connections of clients that are open.")
+	edges        = metric("edges", "Edge processes that live: two while one takes over from the other.")
 	tableVersion = metric("table_version", "Version of the route table that is served.")
 	requests     = metric("requests_total", "Requests that the coin gave to a release.", "app", "release")
 	responses    = metric("responses_total", "Answers by class of status; none: no instance answered.", "app", "release", "class")
@@ -41,6 +45,15 @@ var (
 	byInstance   = metric("instance_requests_total", "Requests that an instance was given.", "app", "instance")
 	logged       = metric("access_log_lines_total", "Lines of the access log.", "app")
 	notLogged    = metric("access_log_dropped_lines_total", "Lines of the access log that were dropped, because the disk was full or too slow.", "app")
+	spent        = metric("retries_refused_total", "Requests that were not given to another instance because too many were.", "app", "release")
+	over         = metric("over_limit_total", "Requests that came when the release had as many in flight as it may.", "app", "release")
+	ejections    = metric("ejections_total", "Times that an instance was left alone because requests did not get through to it.", "app", "instance")
+	ejected      = metric("instance_ejected", "1 while an instance is left alone for that.", "app", "instance")
+	copies       = metric("mirror_copies_total", "Copies of requests by what became of them.", "app", "release", "result")
+	compared     = metric("mirror_compared_total", "Answers to copies that were compared with those of stable.", "app", "release")
+	different    = metric("mirror_different_total", "Of these those that differed, by chance or not, and copies that failed.", "app", "release")
+	shed         = metric("shed_total", "What was refused so that the edge is protected.", "what")
+	resumed      = metric("tls_resumed_total", "TLS handshakes that went on with an earlier session.")
 	handshakes   = metric("tls_handshakes_total", "TLS handshakes by how they ended.", "result")
 )
 
@@ -51,7 +64,7 @@ func (t *traffic) Describe(chan<- *prometheus.Desc) {}
 func (t *traffic) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	r, err := t.report(ctx)
+	r, live, err := t.report(ctx)
 	if err != nil {
 		t.log.Warn("no metrics: the edge sends no report", "error", err)
 		ch <- prometheus.NewInvalidMetric(requests, err)
@@ -63,6 +76,7 @@ func (t *traffic) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	gauge(edges, float64(live))
 	gauge(connections, float64(r.Connections))
 	gauge(tableVersion, float64(r.Version))
 	for _, x := range r.Releases {
@@ -78,6 +92,8 @@ func (t *traffic) Collect(ch chan<- prometheus.Metric) {
 		count(aborted, x.Aborted, x.App, x.Release)
 		count(retried, x.Retried, x.App, x.Release)
 		count(held, x.Held, x.App, x.Release)
+		count(spent, x.Spent, x.App, x.Release)
+		count(over, x.Over, x.App, x.Release)
 		n, sum, buckets := histogram(x.Latency)
 		ch <- prometheus.MustNewConstHistogram(latency, n, sum, buckets, x.App, x.Release)
 	}
@@ -90,6 +106,12 @@ func (t *traffic) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(healthy, up, i.App, i.Instance)
 		count(byInstance, i.Requests, i.App, i.Instance)
+		count(ejections, i.Ejections, i.App, i.Instance)
+		out := 0.0
+		if i.Ejected > 0 {
+			out = 1
+		}
+		gauge(ejected, out, i.App, i.Instance)
 	}
 	for _, l := range r.Logs {
 		count(logged, l.Lines, l.App)
@@ -99,7 +121,19 @@ func (t *traffic) Collect(ch chan<- prometheus.Metric) {
 		count(handshakes, h.Handshakes, "ok")
 		count(handshakes, h.Failed, "failed")
 		count(handshakes, h.Shed, "shed")
+		count(resumed, h.Resumed)
 	}
+	for _, m := range r.Mirrors {
+		count(copies, m.Answered, m.App, m.Release, "answered")
+		count(copies, m.Failed, m.App, m.Release, "failed")
+		count(copies, m.Dropped, m.App, m.Release, "dropped")
+		count(compared, m.Compared, m.App, m.Release)
+		count(different, m.Different, m.App, m.Release)
+	}
+	count(shed, r.Shed.Connections, "connections")
+	count(shed, r.Shed.Requests, "requests")
+	count(shed, r.Shed.Overload, "overload")
+	count(shed, r.Shed.Holds, "holds")
 }
 
 // histogram is the edge's latency counts in buckets of powers of two, from
@@ -123,12 +157,41 @@ func histogram(counts []uint64) (n uint64, sum float64, buckets map[float64]uint
 	return n, sum, buckets
 }
 
-// serveMetrics answers /metrics on an address until ctx ends.
-func serveMetrics(ctx context.Context, l net.Listener, t *traffic) {
+func (t *traffic) gatherer() prometheus.Gatherer {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(t)
+	return registry
+}
+
+// text is all of it in the format that Prometheus reads.
+func (t *traffic) text() (string, error) {
+	families, err := t.gatherer().Gather()
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	enc := expfmt.NewEncoder(&b, expfmt.NewFormat(expfmt.TypeTextPlain))
+	for _, f := range families {
+		if err := enc.Encode(f); err != nil {
+			return "", err
+		}
+	}
+	return b.String(), nil
+}
+
+// Metrics implements api.Service.
+func (d *Daemon) Metrics(context.Context) (string, error) {
+	t := &traffic{log: d.log, report: func(ctx context.Context) (gapless.EdgeReport, int, error) {
+		live := d.router.reports(ctx)
+		return d.router.totals.sum(live, d.router.present()), len(live), nil
+	}}
+	return t.text()
+}
+
+// serveMetrics answers /metrics on an address until ctx ends.
+func serveMetrics(ctx context.Context, l net.Listener, t *traffic) {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(t.gatherer(), promhttp.HandlerOpts{}))
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(t.log.Handler(), slog.LevelDebug)}
 	context.AfterFunc(ctx, func() { _ = s.Close() })
 	_ = s.Serve(l)

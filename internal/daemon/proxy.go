@@ -101,7 +101,10 @@ func (p Proxy) Run(ctx context.Context, log *slog.Logger, serving func(addrs []s
 	}
 	defer func() { _ = control.Close() }()
 	if metrics != nil {
-		go serveMetrics(life, metrics, &traffic{report: control.Report, log: log})
+		go serveMetrics(life, metrics, &traffic{report: func(ctx context.Context) (gapless.EdgeReport, int, error) {
+			rep, err := control.Report(ctx)
+			return rep, 1, err
+		}, log: log})
 	}
 	serving(addrs)
 	select {

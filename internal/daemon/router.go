@@ -24,6 +24,7 @@ type router struct {
 	keeper *keeper.Client
 	log    *slog.Logger
 	wake   func(apps ...string) // lets the runners of these apps look, of none: all
+	totals totals               // for Prometheus
 
 	mu      sync.Mutex
 	table   gapless.Table
