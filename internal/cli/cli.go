@@ -106,7 +106,7 @@ func (e *exitCode) Error() string { return string(e.code) }
 // usageError recognises what cobra says about wrong flags and arguments.
 func usageError(err error) bool {
 	for _, mark := range []string{"unknown shorthand", "flag needs an argument",
-		"invalid argument", "accepts ", "requires ", "required flag"} {
+		"invalid argument", "accepts ", "requires ", "required flag", "unknown command"} {
 		if strings.HasPrefix(err.Error(), mark) {
 			return true
 		}
