@@ -130,23 +130,40 @@ const (
 
 // look peeks at a socket without waiting and without taking a byte.
 func look(raw syscall.RawConn) peer {
-	p := quiet
 	if raw == nil {
-		return p
+		return quiet
 	}
-	err := raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		switch {
-		case err == syscall.EAGAIN, err == syscall.EINTR:
-		case err != nil, n == 0:
-			p = gone
-		default:
-			p = speaks
-		}
-	})
-	if err != nil {
-		return gone
+	l := lookers.Get().(*looker)
+	p := gone
+	if raw.Control(l.at) == nil {
+		p = l.seen
 	}
+	lookers.Put(l)
 	return p
+}
+
+// looker is what a look needs. It is kept, because each request on a kept
+// connection begins with a look, and what is given to a RawConn is allocated.
+type looker struct {
+	at   func(fd uintptr)
+	seen peer
+}
+
+var lookers = sync.Pool{New: func() any {
+	l := new(looker)
+	l.at = l.peek
+	return l
+}}
+
+func (l *looker) peek(fd uintptr) {
+	var b [1]byte
+	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	switch {
+	case err == syscall.EAGAIN, err == syscall.EINTR:
+		l.seen = quiet
+	case err != nil, n == 0:
+		l.seen = gone
+	default:
+		l.seen = speaks
+	}
 }
