@@ -113,7 +113,7 @@ func (s Step) String() string {
 		}
 		return text
 	case StepPreview:
-		return "preview: reachable by host or header"
+		return "preview: reachable by host, header or cookie"
 	case StepPause:
 		if s.For == 0 {
 			return "pause until a person resumes"

@@ -305,6 +305,7 @@ func (c *conn) splice(u *upstream, n int64) (int64, error, bool) {
 }
 
 func (c *conn) tell(x *exchange, o own) error {
+	o.hsts = x.hsts
 	out := appendOwn(x.out[:0], o, x.req.Head || o.page != nil, x.close)
 	if o.page == nil || x.req.Head {
 		_, err := c.Write(out)

@@ -156,7 +156,7 @@ func (x *exchange) begin(e *Edge, now int64) {
 	x.plain = x.req.HTTP10
 	x.chunk, x.bodyLeft, x.bodyDone = h1.Chunk{}, 0, true
 	x.body, x.rest = nil, nil
-	x.session, x.invited = session{}, nil
+	x.session, x.invited, x.hsts = session{}, nil, ""
 }
 
 // frame divides what came after the head into this request's body and the

@@ -380,6 +380,9 @@ func (s *stream2) tell(x *exchange, o own) error {
 	if o.to != "" {
 		h.Set("Location", o.to)
 	}
+	if x.hsts != "" {
+		h.Set(hstsName, x.hsts)
+	}
 	s.w.WriteHeader(o.status)
 	if x.req.Head {
 		return nil

@@ -18,6 +18,7 @@ type own struct {
 	after  int    // or so many seconds
 	page   *page  // instead of text
 	to     string // say Location; "": nothing
+	hsts   string // say Strict-Transport-Security; "": nothing
 }
 
 var (
@@ -132,6 +133,10 @@ func appendOwn(out []byte, o own, head, close bool) []byte {
 	if o.to != "" {
 		out = append(out, "\r\nLocation: "...)
 		out = append(out, o.to...)
+	}
+	if o.hsts != "" {
+		out = append(out, "\r\n"+hstsName+": "...)
+		out = append(out, o.hsts...)
 	}
 	if close {
 		out = append(out, "\r\nConnection: close"...)

@@ -152,6 +152,20 @@ func TestTLSServesBothProtocols(t *testing.T) {
 				t.Errorf("h2 %v: HSTS is %q", h2, got)
 			}
 		}
+		table.Version++
+		table.Routes[0].Maintenance = &gapless.Maintenance{}
+		e.apply(table)
+		res, err := c.Get("https://shop.test/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := res.Header.Get("Strict-Transport-Security"); res.StatusCode != 503 || got != "max-age=3600; includeSubDomains" {
+			t.Errorf("h2 %v: the edge's own answer is %d, HSTS is %q", h2, res.StatusCode, got)
+		}
+		table.Version++
+		table.Routes[0].Maintenance = nil
+		e.apply(table)
 		c.CloseIdleConnections()
 	}
 	if res := send(t, h.addr("web"), get("/", "Connection: close")); strings.Contains(res, "Strict-Transport-Security") {

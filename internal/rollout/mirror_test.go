@@ -119,7 +119,7 @@ func TestMirrorPlans(t *testing.T) {
 		"then rolling": {plan(func(a *gapless.App) { a.Mirror.Then = gapless.StrategyRolling }), fmt.Sprintf(begin, 1) + mirror + "weight 20 % · judge for at most 1s"},
 		"then blue-green": {plan(func(a *gapless.App) {
 			a.Mirror.Then, a.Preview = gapless.StrategyBlueGreen, &gapless.Preview{Host: "x"}
-		}), fmt.Sprintf(begin, 4) + "preview: reachable by host or header · " + mirror + "weight 10 %"},
+		}), fmt.Sprintf(begin, 4) + "preview: reachable by host, header or cookie · " + mirror + "weight 10 %"},
 		"as set": {plan(func(a *gapless.App) {
 			a.Mirror = gapless.Mirror{Share: 0.5, For: gapless.Duration(time.Minute), OnDifference: gapless.OnUndecidedRollback}
 		}), fmt.Sprintf(begin, 2) + "mirror 50 % for 1m, then rollback if the answers differ · weight 5 %"},
