@@ -137,7 +137,9 @@ func (c *conn) requests(x *exchange, begun func()) bool {
 	}
 	for {
 		if begun != nil {
+			strip := x.fw.Strip
 			x.fw = c.forward(x)
+			x.fw.Strip = strip
 			begun()
 			begun = nil
 		} else {

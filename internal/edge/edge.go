@@ -259,6 +259,7 @@ func (e *Edge) awaitEmpty() {
 	e.mu.Lock()
 	for _, i := range e.instances {
 		i.pool.shut()
+		i.partNoMore()
 		if i.stopProbe != nil {
 			i.stopProbe()
 		}

@@ -253,6 +253,7 @@ func (x *exchange) receive(i *instance, u *upstream, buf *buffer, n int) outcome
 // written before all else, done says that nothing else follows.
 func (x *exchange) relayRest(i *instance, u *upstream, buf *buffer, pending []byte, done bool) outcome {
 	o := answered
+	x.watch.answerDue.Store(x.lastBy())
 	if x.deliver(pending) != nil {
 		o = aborted
 	} else if !done {

@@ -63,6 +63,9 @@ func (e *Edge) takeOver(l *loop, from *loopClient, x *exchange, h handover) {
 	}
 	if err != nil { // out of descriptors
 		e.log.Warn("hand a connection over", "error", err)
+		if h.u != nil && nc == nil {
+			closeFD(h.u.fd)
+		}
 		if h.i != nil {
 			x.let(h.i)
 		}
@@ -70,7 +73,9 @@ func (e *Edge) takeOver(l *loop, from *loopClient, x *exchange, h handover) {
 			x.abort()
 		}
 		putBuffer(h.buf)
-		x.ended()
+		if h.r != nil || h.told != nil { // else there is no exchange, or it has ended
+			x.ended()
+		}
 		x.free()
 		e.dismiss(from.pass)
 		return
@@ -78,7 +83,11 @@ func (e *Edge) takeOver(l *loop, from *loopClient, x *exchange, h handover) {
 	c := e.newConn(nc, from.door.l.addr)
 	c.gate, c.pass = from.pass.gate, from.pass
 	c.home, c.door = l, from.door
+	c.peer, c.addr, c.trusted = from.peer[:from.size], from.addr, from.trusted // a socket that is reset does not know
 	e.watchOver(c)
+	if e.ctx.Err() != nil { // whoever cuts what is left has not seen it
+		c.cut()
+	}
 	c.serveFrom(x, &h, u)
 }
 
@@ -185,15 +194,15 @@ func (c *conn) goOn(x *exchange, h *handover, u *upstream) {
 		o = x.try(ctx, h.i)
 	default:
 		x.watch.upstream.Store(u)
-		o = dropped
 		if h.relaying {
 			o = x.relayRest(h.i, u, h.buf, h.answer, h.whole)
-		} else if _, err := u.Write(h.request); len(h.request) == 0 || err == nil {
-			o = x.receive(h.i, u, h.buf, h.n)
-		} else {
-			x.failure = resetBy(h.i)
-			u.Close()
+			break
 		}
+		if len(h.request) > 0 {
+			n, _ := u.Write(h.request)
+			x.sent = x.sent || n > 0
+		}
+		o = x.receive(h.i, u, h.buf, h.n) // also where writing failed: there may still be an answer to read
 	}
 	if x.conclude(h.i, o) {
 		x.carry(ctx, h.st, h.r)

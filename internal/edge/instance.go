@@ -86,7 +86,15 @@ func (i *instance) stay() {
 	if !i.leaving.Load() {
 		return
 	}
+	i.partNoMore()
+	i.pool.open()
+	i.leaving.Store(false)
+}
+
+// partNoMore undoes part.
+func (i *instance) partNoMore() {
 	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.parting != nil {
 		close(i.parting.undo)
 		i.parting = nil
@@ -94,9 +102,6 @@ func (i *instance) stay() {
 	for s := range i.streams {
 		s.at = time.Time{}
 	}
-	i.mu.Unlock()
-	i.pool.open()
-	i.leaving.Store(false)
 }
 
 // trust is how much of what is known against an instance is believed.

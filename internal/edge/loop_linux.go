@@ -98,17 +98,21 @@ func (e *Edge) startLoops() error {
 	if n < 0 {
 		return nil
 	}
-	// A thread that waits raw keeps its place in Go's scheduler: the others
-	// need as many as there are processors beside it.
-	procs.add(n)
 	for id := range n {
 		l, err := newLoop(e, id)
 		if err != nil {
-			e.stopLoops()
+			for _, l := range e.loops { // none runs yet
+				unix.Close(l.ep)
+				unix.Close(l.bell)
+			}
+			e.loops = nil
 			return fmt.Errorf("start epoll loop: %w", err)
 		}
 		e.loops = append(e.loops, l)
 	}
+	// A thread that waits raw keeps its place in Go's scheduler: the others
+	// need as many as there are processors beside it.
+	procs.add(n)
 	for _, l := range e.loops {
 		go l.run()
 	}
@@ -200,6 +204,7 @@ func (l *loop) run() {
 	for !l.stopped {
 		n := l.wait()
 		l.now = l.edge.now()
+		l.weedOut(l.events[:n])
 		for k := range l.events[:n] {
 			ev := &l.events[k]
 			if int(ev.Fd) == l.bell {
@@ -228,6 +233,20 @@ func (l *loop) run() {
 	}
 	unix.Close(l.ep)
 	unix.Close(l.bell)
+}
+
+// weedOut closes idle connections to instances that have something to say,
+// before a client in the same batch gets one of them, and with it what the
+// instance said after its last answer.
+func (l *loop) weedOut(events []unix.EpollEvent) {
+	for k := range events {
+		ev := &events[k]
+		if int(ev.Fd) < len(l.socks) {
+			if s := &l.socks[ev.Fd]; s.u != nil && s.u.c == nil && s.count == uint32(ev.Pad) {
+				l.upstreamEvent(s.u, ev.Events)
+			}
+		}
+	}
 }
 
 // wait returns how many events there are.
@@ -423,8 +442,11 @@ func (e *Edge) openDoors(l *listener) bool {
 		e.log.Warn("copy a listening socket", "listen", l.addr, "error", err)
 		return false
 	}
-	tcp.Close()                                                        // or Go's poller would be woken by every connection
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)      // its connections inherit it
+	tcp.Close()                                                   // or Go's poller would be woken by every connection
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // its connections inherit it
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // as Go's have it: clients that vanish are noticed
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15)
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15)
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1) // a connection comes with its request, or after a second
 	d := &door{fd: fd, l: l, port: strconv.Itoa(tcp.Addr().(*net.TCPAddr).Port)}
 	for _, o := range e.loops {

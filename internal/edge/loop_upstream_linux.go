@@ -35,7 +35,10 @@ type loopSide struct {
 
 // loopPool has the idle connections of one loop to one instance, the last
 // used on top. Only the loop touches it.
-type loopPool struct{ idle []*loopUpstream }
+type loopPool struct {
+	idle []*loopUpstream
+	to   unix.Sockaddr // its own: to connect writes into it
+}
 
 const upstreamEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
 
@@ -64,6 +67,9 @@ func (e *Edge) prepareForLoops(i *instance) {
 	}
 	i.reach = i.sockaddr()
 	i.pools = make([]loopPool, len(e.loops))
+	for k := range i.pools {
+		i.pools[k].to = i.sockaddr()
+	}
 	i.recall = func() {
 		for _, l := range e.loops {
 			l.post(func() { l.empty(i) })
@@ -155,7 +161,7 @@ func (l *loop) dial(i *instance) (*loopUpstream, error) {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 30)
 	}
-	err = unix.Connect(fd, i.reach)
+	err = unix.Connect(fd, i.pools[l.id].to)
 	if err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return nil, err
@@ -234,7 +240,11 @@ func (l *loop) upstreamEvent(u *loopUpstream, events uint32) {
 			return
 		}
 		u.i.dialed(l.now, nil)
-		l.sendRequest(u.c)
+		c := u.c
+		if l.sendRequest(c); u.c == c && events&^unix.EPOLLOUT != 0 { // it spoke first, and epoll tells it once
+			u.readable = true
+			l.readUpstream(u)
+		}
 		return
 	}
 	if events&^unix.EPOLLOUT != 0 {
@@ -252,7 +262,7 @@ func (l *loop) readUpstream(u *loopUpstream) {
 			return
 		}
 		if budget == 0 { // others wait for this thread
-			l.handOver(c, handover{st: c.st, r: c.r, i: c.i, u: u, relaying: true})
+			l.handOver(c, handover{st: c.st, r: c.r, i: c.i, u: u, relaying: c.phase == relaying})
 			return
 		}
 		b := l.in
