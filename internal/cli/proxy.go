@@ -44,7 +44,8 @@ something else starts. It needs no app, no daemon and no state. SIGTERM and
 Ctrl-C let what is in flight end; a second Ctrl-C does not wait.
 
 A server is ADDRESS or RELEASE=ADDRESS, where ADDRESS is host:port, a port of
-this machine, or unix:/path. Requests go to the releases by --weight, an
+this machine, or unix:/path, with h2c:, h2: or https: before it where the server
+speaks HTTP/2 without TLS (gRPC), HTTP/2 with it, or HTTP/1.1 with it. Requests go to the releases by --weight, an
 independent coin for each; what no weight names is the share of the first
 release. Inside a release the server with the least in flight is taken.`,
 		Example: `  gapless proxy --listen 127.0.0.1:8080 --to 127.0.0.1:9001 --to unix:/run/app.sock
@@ -75,7 +76,7 @@ release. Inside a release the server with the least in flight is taken.`,
 	fl.StringVar(&f.accessSize, "access-max-size", "100M", "size at which the access log is rotated; 0: never")
 	fl.IntVar(&f.access.Keep, "access-keep", 5, "rotated access logs that are kept")
 	fl.StringVar(&f.metrics, "metrics", "", "answer /metrics for Prometheus on this `address`, without a token")
-	fl.StringVar(&f.table, "table", "", "serve the routes in this `file`, as --print-config prints them, instead")
+	fl.StringVar(&f.table, "table", "", "serve the routes in this `file`, which is what --print-config prints as table, instead")
 	fl.IntVar(&f.proxy.Edge.Loops, "workers", 0, "threads that serve plain HTTP/1.1 on Linux; 0: half as many as processors; -1: none, a goroutine serves each connection")
 	fl.IntVar(&f.proxy.Edge.MaxConnections, "max-connections", 0, "connections of clients at once (default 50000)")
 	fl.StringVar(&f.maxBody, "max-body", "", "largest request body, as in 20M (default no limit)")
@@ -266,7 +267,7 @@ func server(s string) (gapless.Target, error) {
 		address = s
 	}
 	protocol, rest, ok := strings.Cut(address, ":")
-	if ok = ok && (protocol == gapless.ProtocolH2C || protocol == gapless.ProtocolHTTPS || protocol == gapless.ProtocolH2) && !portForm.MatchString(rest) && !strings.HasPrefix(rest, "//"); !ok {
+	if ok = ok && (protocol == gapless.ProtocolH2C || protocol == gapless.ProtocolHTTPS || protocol == gapless.ProtocolH2) && !strings.HasPrefix(rest, "//"); !ok {
 		return plainServer(s)
 	}
 	if named {

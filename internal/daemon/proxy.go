@@ -200,7 +200,7 @@ func ReadTable(file string) (gapless.Table, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&t); err != nil {
 		return t, gapless.Errorf(gapless.Invalid, "read table %s: %w", file, err).
-			WithHint("gapless proxy --print-config shows how one looks")
+			WithHint("write what --print-config prints as table, and not all of it: gapless proxy --to … --print-config | jq .table")
 	}
 	t.Version = max(t.Version, 1)
 	return t, t.Validate()
