@@ -131,15 +131,15 @@ func (c *conn) await() (*buffer, int, bool) {
 // at once; begun finishes the first if it is under way already. It reports
 // whether the connection can be kept.
 func (c *conn) requests(x *exchange, begun func()) bool {
-	x.client, x.watch, x.listener, x.http2, x.addr = c, &c.watch, c.listener, false, c.addr
+	x.client, x.watch, x.listener, x.http2 = c, &c.watch, c.listener, false
+	if begun == nil { // else x.addr and x.fw are what the route made of them
+		x.addr = c.addr
+	}
 	if x.out == nil {
 		x.out = getBuffer()
 	}
 	for {
 		if begun != nil {
-			strip := x.fw.Strip
-			x.fw = c.forward(x)
-			x.fw.Strip = strip
 			begun()
 			begun = nil
 		} else {

@@ -212,3 +212,15 @@ func fuzzFor(d time.Duration) time.Duration {
 	}
 	return d
 }
+
+// A preface that does not go on is refused alike, wherever it stops.
+func TestBrokenPrefaces(t *testing.T) {
+	w := newTwins(t)
+	for _, in := range []string{"PRI ", "PRI M", "PRI * HTTP/2.0\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r", "PRINT / HTTP/1.1\r\nHost: a\r\n\r\n", "PR"} {
+		for _, at := range []int{0, 1, -1} {
+			if err := w.alike([]byte(in), at); err != nil {
+				t.Errorf("%q divided at %d: %v", in, at, err)
+			}
+		}
+	}
+}

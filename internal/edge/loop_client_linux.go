@@ -153,6 +153,10 @@ func (l *loop) listen(c *loopClient) {
 func (l *loop) advance(c *loopClient, from int) (more bool) {
 	x, e := c.x, l.edge
 	if c.phase == reading {
+		if beginsHTTP2(x.in[:x.n]) {
+			l.handOver(c, handover{})
+			return false
+		}
 		// Parsing starts anew each time, so it waits for the end of a line.
 		if bytes.IndexByte(x.in[from:x.n], '\n') < 0 && x.n < maxHead {
 			return true

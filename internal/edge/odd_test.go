@@ -366,17 +366,19 @@ func checkTotalTimeOfSlowReaders(t *testing.T, loops int) {
 	eventually(t, "it is a failure of the instance", func() bool { return r.traffic("v1").Failed == 1 })
 }
 
-// The prefix of a route is also taken off where only a goroutine can reach the
-// instance.
-func TestPrefixIsTakenOffOverTLS(t *testing.T) {
+// What a route makes of a request holds also where only a goroutine can reach
+// the instance.
+func TestHandedOverAsTheRouteHasIt(t *testing.T) {
 	drivers(t, func(t *testing.T, cfg Config) {
-		target, ca := overTLS(t, false, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RequestURI) })
+		target, ca := overTLS(t, false, func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, r.RequestURI, " ", len(r.Header.Get("Traceparent")), " ", r.Header.Get("X-Forwarded-For"))
+		})
 		_, _, addr := limited(t, cfg, "https:"+target, func(r *gapless.Route) {
 			r.Path, r.Strip = "/shop", []string{"v1"}
 			r.UpstreamTLS = &gapless.UpstreamTLS{CAFile: ca, ServerName: "example.com"}
 		})
 		c := connect(t, addr)
-		if code, body := ask(c, bufio.NewReader(c), get("/shop/x?y")); code != 200 || body != "/x?y" {
+		if code, body := ask(c, bufio.NewReader(c), get("/shop/x?y", "X-Forwarded-For: 192.0.2.1")); code != 200 || body != "/x?y 55 192.0.2.1, 127.0.0.1" {
 			t.Errorf("%d %q", code, body)
 		}
 	})
