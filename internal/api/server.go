@@ -63,7 +63,7 @@ func (s *Server) mux(d door) http.Handler {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, gapless.Errorf(gapless.NotFound, "no %s %s in this API", r.Method, r.URL.Path).
-			WithHint("client and daemon may be of different versions"))
+			WithHint("the daemon may be older than its client: gapless upgrade brings it up to date"))
 	})
 	return mux
 }
