@@ -43,7 +43,8 @@ type App struct {
 	Assets       []string          `json:"assets,omitempty"`  // directories of the tree whose files outlive their release while it is kept
 	Releases     ReleasePolicy     `json:"releases,omitzero"` // how long releases are kept
 	Logs         LogPolicy         `json:"logs"`
-	Processes    []Process         `json:"processes"` // the web process first, if there is one
+	AccessLog    *AccessLog        `json:"access_log,omitempty"` // nil: none is written
+	Processes    []Process         `json:"processes"`            // the web process first, if there is one
 	Limits       Limits            `json:"limits,omitzero"`
 	Timeouts     Timeouts          `json:"timeouts,omitzero"`
 	ErrorPages   map[int]string    `json:"error_pages,omitempty"` // file of the tree per status

@@ -105,6 +105,7 @@ type LogRequest struct {
 	Follow   bool   `json:"follow"`             // go on with new ones
 	Instance string `json:"instance,omitempty"` // label or part of it before "/": "v3", "v3/1", "v3/worker.1"
 	Stream   string `json:"stream,omitempty"`   // "out", "err"
+	Access   bool   `json:"access,omitempty"`   // the access log instead: of stream "access" and no instance
 }
 
 // LogLine is one line that an instance printed.

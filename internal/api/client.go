@@ -242,7 +242,7 @@ func (c *Client) Events(ctx context.Context, rollout string, since int64) iter.S
 func (c *Client) Logs(ctx context.Context, app string, req LogRequest) iter.Seq2[LogLine, error] {
 	return func(yield func(LogLine, error) bool) {
 		q := url.Values{"lines": {strconv.Itoa(req.Lines)}, "follow": {strconv.FormatBool(req.Follow)},
-			"instance": {req.Instance}, "stream": {req.Stream}}
+			"instance": {req.Instance}, "stream": {req.Stream}, "access": {strconv.FormatBool(req.Access)}}
 		c.lines(ctx, appPath(app, "logs?")+q.Encode(), func(line []byte) bool {
 			var l LogLine
 			err := json.Unmarshal(line, &l)

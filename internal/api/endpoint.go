@@ -194,6 +194,7 @@ func endpoints() []endpoint {
 			{"follow", "boolean", "go on with new ones"},
 			{"instance", "string", "only of these: v3, v3/1, worker, v3/worker.1"},
 			{"stream", "string", "only out, or only err"},
+			{"access", "boolean", "the lines of the access log instead"},
 		}, logs),
 
 		get("/apps/{app}/secrets", read, "The names of an app's secrets; values go in and never come out",
@@ -297,7 +298,11 @@ func logs(c *visit, q url.Values) (iter.Seq2[LogLine, error], error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Logs(c.r.Context(), c.app(), LogRequest{Lines: int(lines), Follow: follow, Instance: q.Get("instance"), Stream: q.Get("stream")})
+	access, err := boolean(q, "access")
+	if err != nil {
+		return nil, err
+	}
+	return c.Logs(c.r.Context(), c.app(), LogRequest{Lines: int(lines), Follow: follow, Access: access, Instance: q.Get("instance"), Stream: q.Get("stream")})
 }
 
 // number reads a whole number that is not negative; absent is 0.

@@ -22,7 +22,8 @@ func (c *command) logs() *cobra.Command {
 		Short: "Show what the instances printed",
 		Example: `  gapless logs -f
   gapless logs shop --instance v3/1 --lines 200
-  gapless logs shop --instance worker --stream err`,
+  gapless logs shop --instance worker --stream err
+  gapless logs shop --access -f`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if req.Lines < 0 {
@@ -59,6 +60,7 @@ func (c *command) logs() *cobra.Command {
 	f.BoolVarP(&req.Follow, "follow", "f", false, "go on with new lines")
 	f.IntVarP(&req.Lines, "lines", "n", 100, "how many of the last lines")
 	f.StringVarP(&req.Instance, "instance", "i", "", "only of these: v3, v3/1, worker, v3/worker.1")
+	f.BoolVar(&req.Access, "access", false, "the lines of the access log instead (access_log in gapless.yaml)")
 	f.StringVar(&req.Stream, "stream", "", "only out, or only err")
 	return cmd
 }
@@ -89,6 +91,9 @@ func (c *command) noLines(ctx context.Context, client *api.Client, app, instance
 func (c *command) logLine(l api.LogLine) error {
 	if c.json {
 		return c.term.jsonLine(l)
+	}
+	if l.Stream == "access" {
+		return c.term.printf("%s\n", l.Text) // with its own time
 	}
 	mark := "│"
 	if l.Stream == "err" {

@@ -37,6 +37,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("limits.", r.limitKeys(&gapless.Limits{}))
 	add("timeouts.", r.timeoutKeys(&gapless.Timeouts{}))
 	add("logs.", r.logKeys(&gapless.LogPolicy{}))
+	add("access_log.", r.accessLogKeys(&gapless.AccessLog{}))
 	add("releases.", r.releaseKeys(&gapless.ReleasePolicy{}))
 	add("processes.<name>.", s.processKeys(r, &gapless.Process{}))
 

@@ -121,6 +121,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		if a.Forwarding.Trace != "" {
 			add("trace", a.Forwarding.Trace, "", "default")
 		}
+		if s.given["access_log"] {
+			add("access_log", explainAccessLog(a.AccessLog), "", "default")
+		}
 		if s.given["socket"] {
 			add("socket", a.Socket, "", "default")
 		}

@@ -160,6 +160,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"env":             r.env(&a.Env, "env"),
 		"env_file":        s.envFile(r),
 		"logs":            r.logs(&a.Logs),
+		"access_log":      s.ofWeb(r, r.accessLog(&a.AccessLog)),
 		"processes":       s.processList(r),
 	}
 	for key, set := range keys {

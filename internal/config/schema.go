@@ -161,6 +161,10 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"env_file": about("files with variables", oneOrMore(someText())),
 		"logs": about("bounds of the logs on disk", objectOf(r.logKeys(&gapless.LogPolicy{}), map[string]schema{
 			"max_size": sizeOf(), "max_age": durationForm(), "keep": about("rotated files kept", whole(0, 1000))})),
+		"access_log": about("a line per request; true, or more", anyOf(trueOrFalse(), objectOf(r.accessLogKeys(&gapless.AccessLog{}), map[string]schema{
+			"path": about("absolute; default: access.log among the app's logs", text(`^/`)), "format": oneOf(gapless.AccessFormats()),
+			"query":    about("write what follows the ?, too", trueOrFalse()),
+			"max_size": sizeOf(), "max_age": durationForm(), "keep": about("rotated files kept", whole(0, 1000))}))),
 		"processes": about("processes beside the web process", schema{"type": "object", "propertyNames": name, "additionalProperties": anyOf(run, process)}),
 	}
 }

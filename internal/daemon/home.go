@@ -57,6 +57,9 @@ func (h Home) EdgeSocket(generation int) string {
 	return h.path("run", "edge-"+strconv.Itoa(generation)+".sock")
 }
 func (h Home) AppLog(app string) string { return h.path("apps", app, "logs", "app.log") }
+func (h Home) AccessLog(app string) string {
+	return h.path("apps", app, "logs", "access.log")
+}
 func (h Home) Shared(app string) string { return h.path("apps", app, "shared") }
 func (h Home) EnvFile(app, release string) string {
 	return h.path("apps", app, "env", release+".json")

@@ -485,6 +485,9 @@ func (d *Daemon) Logs(ctx context.Context, name string, req api.LogRequest) (ite
 	if _, err := d.app(name); err != nil {
 		return nil, err
 	}
+	if req.Access {
+		return d.accessLines(ctx, name, req)
+	}
 	if req.Stream != "" && req.Stream != "out" && req.Stream != "err" {
 		return nil, gapless.Errorf(gapless.Invalid, "unknown stream %q", req.Stream).WithHint("known: out, err")
 	}

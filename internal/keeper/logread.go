@@ -21,6 +21,8 @@ type ReadOptions struct {
 	Follow bool            // go on with new lines until the context ends
 	Filter func(Line) bool // nil: every line
 	Since  time.Time       // looks back no further than this, with Lines over 0; zero: to the beginning
+
+	Parse func([]byte) (Line, bool) // reads a line with its end, false: it is skipped; nil: as keeper writes them
 }
 
 const (
@@ -32,6 +34,9 @@ const (
 // first, and then, with Follow, each new line once, across rotations. A log
 // that does not exist has no lines. The end of ctx is not an error.
 func ReadLogs(ctx context.Context, path string, opt ReadOptions) iter.Seq2[Line, error] {
+	if opt.Parse == nil {
+		opt.Parse = parseLine
+	}
 	return func(yield func(Line, error) bool) {
 		r := &logReader{ctx: ctx, path: path, opt: opt, yield: yield}
 		defer r.close()
@@ -149,7 +154,7 @@ func (r *logReader) past(rotated []string) error {
 // lastLines returns the last lines that pass the filter, newest first.
 func (r *logReader) lastLines(rotated []string) (lines []Line, err error) {
 	collect := func(text []byte) bool {
-		l, ok := parseLine(text)
+		l, ok := r.opt.Parse(text)
 		if ok && l.Time.Before(r.opt.Since) {
 			return false
 		}
@@ -294,7 +299,7 @@ func (r *logReader) forward(f *os.File, off, end int64) (int64, error) {
 			continue
 		}
 		for line := range bytes.Lines(b[:last]) {
-			if l, ok := parseLine(line); ok && r.wants(l) {
+			if l, ok := r.opt.Parse(line); ok && r.wants(l) {
 				if err := r.give(l); err != nil {
 					return off, err
 				}

@@ -38,6 +38,7 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 	}
 	r.Limits, r.Timeouts, r.ErrorPages = rel.Spec.Limits, rel.Spec.Timeouts, pages(rel)
 	r.Forwarding = rel.Spec.Forwarding
+	r.AccessLog = accessLog(rel)
 	r.Held, r.Maintenance = s.Held, s.Maintenance
 	if s.Down {
 		r.Hold = 0
@@ -124,6 +125,19 @@ func pages(rel *gapless.Release) map[int]string {
 		out[status] = filepath.Join(rel.Tree, file)
 	}
 	return out
+}
+
+// accessLog is the release's, with the place of the file: among the logs of
+// the app, beside the directory of its releases, unless it names another.
+func accessLog(rel *gapless.Release) *gapless.AccessLog {
+	if rel.Spec.AccessLog == nil {
+		return nil
+	}
+	l := *rel.Spec.AccessLog
+	if l.Path == "" {
+		l.Path = filepath.Join(filepath.Dir(filepath.Dir(rel.Tree)), "logs", "access.log")
+	}
+	return &l
 }
 
 func hasWeb(rel *gapless.Release) bool {
