@@ -39,13 +39,22 @@ func (c *conn) preface(buf *buffer, n int) {
 	e.forget(c)
 	ended := make(chan struct{})
 	f := &farewell{Conn: c.Conn, first: first}
-	l := &single{conn: f, closed: make(chan struct{})}
+	k := newCalm(f)
+	l := &single{conn: k, closed: make(chan struct{})}
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	// A server per connection: it can be told to say GOAWAY at any moment,
 	// also when it began after the drain did.
 	srv := &http.Server{
-		Handler:           http.HandlerFunc(c.stream),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Context().Err() != nil {
+				panic(http.ErrAbortHandler) // reset before its turn came
+			}
+			c.stream(w, r)
+			if r.Context().Err() == nil {
+				k.answered.Add(1)
+			}
+		}),
 		Protocols:         &protocols,
 		IdleTimeout:       c.gate.idleTime(),
 		ReadHeaderTimeout: c.gate.headTime(),

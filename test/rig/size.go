@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
+	"testing"
 )
 
 // Size is what a process has of the machine at a moment.
@@ -45,4 +47,25 @@ func procField(path, name string) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("%s has no %s", path, name)
+}
+
+// RaiseDescriptors raises the limit of descriptors of this process, and of
+// those that it starts, to want where that is allowed, and returns what it is.
+func RaiseDescriptors(t testing.TB, want uint64) uint64 {
+	t.Helper()
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		t.Fatal(err)
+	}
+	if l.Cur >= want {
+		return l.Cur
+	}
+	more := syscall.Rlimit{Cur: want, Max: max(want, l.Max)}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more) != nil { // only root may go beyond
+		more = syscall.Rlimit{Cur: min(want, l.Max), Max: l.Max}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return more.Cur
 }
