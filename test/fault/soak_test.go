@@ -39,10 +39,10 @@ const (
 func TestSoak(t *testing.T) {
 	length := soakFor(t)
 	warm := min(length/4, time.Minute)
+	cert, key, client := rig.Certificate(t, "soak.test")
 	r := rig.New(t, "")
 	r.App("http")
 	secure := rig.FreeAddress(t)
-	cert, key, client := rig.Certificate(t, "soak.test")
 	r.Write("gapless.yaml", fmt.Sprintf("app: http\nlisten: [%q, %q]\nhost: soak.test\ninstances: 2\nsoak: 0s\ndrain: 2s\ngrace: 1s\nbuild: false\n%s"+
 		"tls: { cert: %q, key: %q, listen: %q, redirect: false }\n", r.Address, secure, probe, cert, key, secure))
 	r.Rollout(0, "up")
