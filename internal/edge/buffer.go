@@ -31,7 +31,7 @@ func putBuffer(b *buffer) {
 
 // reader waits until a socket is readable and takes a buffer only then.
 type reader struct {
-	conn net.Conn
+	conn io.Reader
 	raw  syscall.RawConn // nil: not a plain socket
 	try  func(fd uintptr) bool
 

@@ -243,6 +243,10 @@ func (x *exchange) receive(i *instance, u *upstream, buf *buffer, n int) outcome
 	if x.resp.Status == 101 {
 		return x.switchOver(i, u, buf, n)
 	}
+	if x.http2 && x.declined() {
+		defer putBuffer(buf)
+		return x.decline(i)
+	}
 	if o = x.relay(i, u, buf, n); o == answered {
 		reuse = x.reusable(u)
 	}
@@ -361,7 +365,7 @@ func (x *exchange) readHead(u *upstream, i *instance, buf *buffer, n int) (_ *bu
 			n += k
 			continue
 		case x.resp.Status == 101:
-			if !x.req.Upgrade || x.http2 {
+			if !x.agreed() {
 				putBuffer(buf)
 				x.failure = malformedBy(i, nil)
 				return nil, 0, broken

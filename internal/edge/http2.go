@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gapless/internal/edge/h1"
@@ -59,6 +60,7 @@ func (c *conn) preface(buf *buffer, n int) {
 		IdleTimeout:       c.gate.idleTime(),
 		ReadHeaderTimeout: c.gate.headTime(),
 		MaxHeaderBytes:    maxHead,
+		HTTP2:             e.bounds2(),
 		BaseContext:       func(net.Listener) context.Context { return e.ctx },
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 		ConnState: func(_ net.Conn, s http.ConnState) {
@@ -89,6 +91,17 @@ func (c *conn) preface(buf *buffer, n int) {
 	srv.Serve(l) // returns when the connection has ended, or GOAWAY was said
 	if l.given {
 		<-ended
+	}
+}
+
+// bounds2 is what one HTTP/2 connection may take of the edge.
+func (e *Edge) bounds2() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams:          250,
+		MaxReadFrameSize:              64 << 10, // each connection keeps a buffer for the largest that came
+		MaxReceiveBufferPerConnection: 1 << 20,
+		MaxReceiveBufferPerStream:     512 << 10, // one upload that nobody reads does not hold the others up
+		WriteByteTimeout:              e.cfg.WriteTimeout,
 	}
 }
 
@@ -126,6 +139,9 @@ type stream2 struct {
 	mu   sync.Mutex // the clock against the end of the stream
 	over bool
 
+	key    string // that the instance is asked with for a WebSocket; "": it is none
+	socket atomic.Pointer[socket2]
+
 	data   []byte // of the chunk being made
 	eof    bool
 	ending []byte // of the body, after eof
@@ -145,10 +161,16 @@ func (c *conn) stream(w http.ResponseWriter, r *http.Request) {
 	if x.out == nil {
 		x.out = getBuffer()
 	}
-	head, ok := appendHead(nil, r)
+	if asksForSocket(r) {
+		s.key = newSocketKey()
+	}
+	head, ok := appendHead(nil, r, s.key)
 	e.watchOver(s)
 	defer func() {
 		e.forget(s)
+		if k := s.socket.Load(); k != nil {
+			k.finish()
+		}
 		s.mu.Lock()
 		s.over = true
 		s.mu.Unlock()
@@ -187,15 +209,22 @@ func (s *stream2) gone() {
 	if u := s.watch.upstream.Load(); u != nil {
 		u.SetReadDeadline(past)
 	}
+	if k := s.socket.Load(); k != nil {
+		k.up.Close()
+	}
 }
 
-// appendHead writes r as an HTTP/1.1 request head. false: it cannot be one.
-func appendHead(out []byte, r *http.Request) ([]byte, bool) {
-	target := r.RequestURI
-	if r.Method == http.MethodConnect || target == "" || r.Header.Get(":protocol") != "" {
+// appendHead writes r as an HTTP/1.1 request head, with a key as one for a
+// WebSocket. false: it cannot be one.
+func appendHead(out []byte, r *http.Request, key string) ([]byte, bool) {
+	method, target := r.Method, r.RequestURI
+	switch {
+	case key != "":
+		method = http.MethodGet
+	case r.Method == http.MethodConnect || target == "": // refused by the parser, whatever it is for
 		target = "/"
 	}
-	out = append(out, r.Method...)
+	out = append(out, method...)
 	out = append(out, ' ')
 	out = append(out, target...)
 	out = append(out, " HTTP/1.1\r\nHost: "...)
@@ -205,6 +234,14 @@ func appendHead(out []byte, r *http.Request) ([]byte, bool) {
 		switch name {
 		case "Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade":
 			continue
+		case ":protocol":
+			if r.Method == http.MethodConnect {
+				continue
+			}
+		case "Sec-Websocket-Key", "Sec-Websocket-Accept":
+			if key != "" {
+				continue
+			}
 		case "Cookie": // HTTP/2 may divide it
 			values = []string{strings.Join(values, "; ")}
 		}
@@ -217,6 +254,9 @@ func appendHead(out []byte, r *http.Request) ([]byte, bool) {
 			out = append(out, v...)
 			out = append(out, "\r\n"...)
 		}
+	}
+	if key != "" {
+		return appendUpgrade(out, key), true
 	}
 	for name := range r.Trailer {
 		out = append(out, "Trailer: "...)

@@ -3,7 +3,6 @@ package edge
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -25,7 +24,7 @@ const (
 // tunnel carries an upgraded connection, in both directions until both have
 // ended. Of WebSockets it follows the frames, so that it can say goodbye.
 type tunnel struct {
-	client *conn
+	client end
 	up     *upstream
 	socket bool
 	ended  chan struct{}
@@ -43,17 +42,34 @@ type tunnel struct {
 	replied  chan struct{} // closed when the client's close frame went through
 }
 
+// end is one end of a tunnel: a connection, or a stream of HTTP/2.
+type end interface {
+	io.ReadWriteCloser
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+// switcher is a client that can go over to another protocol.
+type switcher interface {
+	// openTunnel passes 101 on and returns the client's end of the tunnel to u.
+	openTunnel(x *exchange, u *upstream) (end, *reader, error)
+}
+
+func (c *conn) openTunnel(x *exchange, _ *upstream) (end, *reader, error) {
+	_, err := c.Write(x.resp.AppendResponse(x.out[:0], h1.Answer{Lines: x.lines()}))
+	return c.Conn, &c.reader, err
+}
+
 // switchOver passes 101 on and serves the tunnel until it ends.
 func (x *exchange) switchOver(i *instance, u *upstream, buf *buffer, n int) outcome {
 	defer func() { putBuffer(buf) }()
-	c := x.client.(*conn)
 	x.close, x.status = true, x.resp.Status
 	x.chosen.traffic.answered(x.status, time.Duration(x.edge.now()-x.started)-x.held)
 	x.book("", i)
 	x.watch.upstream.Store(nil)
 
 	t := &tunnel{
-		client: c, up: u, socket: x.req.WebSocket,
+		up: u, socket: x.req.WebSocket,
 		ended: make(chan struct{}), saidIt: make(chan struct{}), replied: make(chan struct{}),
 	}
 	s := &stream{kind: rawUpgrade, end: t.cut}
@@ -64,9 +80,11 @@ func (x *exchange) switchOver(i *instance, u *upstream, buf *buffer, n int) outc
 	defer i.upgraded.Add(-1)
 	defer close(t.ended)
 
-	if _, err := c.Write(x.resp.AppendResponse(x.out[:0], h1.Answer{Lines: x.lines()})); err != nil {
+	client, from, err := x.client.(switcher).openTunnel(x, u)
+	if err != nil {
 		return aborted
 	}
+	t.client = client
 	if t.writeDown(buf[x.resp.Size:n]) != nil || t.writeUp(x.rest) != nil {
 		return answered
 	}
@@ -79,16 +97,16 @@ func (x *exchange) switchOver(i *instance, u *upstream, buf *buffer, n int) outc
 	upEnded := make(chan struct{})
 	go func() {
 		defer close(upEnded)
-		t.pipe(&c.reader, c.Conn, u.Conn, t.writeUp)
+		t.pipe(from, client, u.Conn, t.writeUp)
 	}()
-	t.pipe(&u.reader, u.Conn, c.Conn, t.writeDown)
+	t.pipe(&u.reader, u.Conn, client, t.writeDown)
 	<-upEnded
 	return answered
 }
 
 // pipe carries one direction to its end, then half-closes the other side. An
 // error ends both.
-func (t *tunnel) pipe(r *reader, from, to net.Conn, write func([]byte) error) {
+func (t *tunnel) pipe(r *reader, from, to end, write func([]byte) error) {
 	err := t.copy(r, from, to, write)
 	t.half.Add(1)
 	if hc, ok := to.(interface{ CloseWrite() error }); ok && err == nil {
@@ -104,7 +122,7 @@ func (t *tunnel) pipe(r *reader, from, to net.Conn, write func([]byte) error) {
 }
 
 // copy returns nil when from has ended in order.
-func (t *tunnel) copy(r *reader, from, to net.Conn, write func([]byte) error) error {
+func (t *tunnel) copy(r *reader, from, to end, write func([]byte) error) error {
 	var until time.Time // when this direction has had its time; zero: while the other one lives
 	for {
 		half := t.half.Load() > 0
@@ -161,7 +179,7 @@ func (t *tunnel) writeDown(data []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.socket {
-		return t.client.write(data)
+		return t.sendDown(data)
 	}
 	if t.said {
 		return nil
@@ -170,10 +188,18 @@ func (t *tunnel) writeDown(data []byte) error {
 	for end < len(data) && !(t.closing && t.down.Boundary()) {
 		end += t.down.Next(data[end:])
 	}
-	if err := t.client.write(data[:end]); err != nil {
+	if err := t.sendDown(data[:end]); err != nil {
 		return err
 	}
 	return t.sayIfDue()
+}
+
+func (t *tunnel) sendDown(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	_, err := t.client.Write(data)
+	return err
 }
 
 // sayIfDue writes our close frame to the client if it is to be said and no
@@ -187,7 +213,7 @@ func (t *tunnel) sayIfDue() error {
 	if t.down.Closed { // the app was first
 		return nil
 	}
-	return t.client.write(h1.AppendClose(nil, closeGoingAway, closeReason, false))
+	return t.sendDown(h1.AppendClose(nil, closeGoingAway, closeReason, false))
 }
 
 // writeUp writes what the client says to the instance.
