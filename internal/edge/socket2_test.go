@@ -515,7 +515,7 @@ func TestRapidReset(t *testing.T) {
 			id := uint32(2*n + 1)
 			if c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: head, EndStream: true, EndHeaders: true}) != nil ||
 				c.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
-				break // told to calm down
+				break // cut: see calm
 			}
 		}
 		done <- n
@@ -545,7 +545,7 @@ func TestRapidReset(t *testing.T) {
 		t.Errorf("resets count against the release: %+v", x)
 	}
 	t.Logf("%d of %d streams before the end, %d good requests", sent, streams, served)
-	if sent < 250 {
+	if sent < 200 {
 		t.Errorf("void: only %d streams", sent)
 	}
 }
