@@ -20,13 +20,19 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
 // free makes the exchange ready for another client.
 func (x *exchange) free() {
-	x.release(0)
+	x.clear()
 	putBuffer(x.in)
+	x.in = nil
+	exchanges.Put(x)
+}
+
+// clear lets go of everything but the buffer of the request.
+func (x *exchange) clear() {
+	x.release(0)
 	putBuffer(x.spare)
-	x.in, x.spare, x.client, x.watch = nil, nil, nil, nil
+	x.spare, x.client, x.watch = nil, nil, nil
 	x.chosen, x.last, x.failedBy, x.tried = nil, nil, nil, [maxTries]*instance{}
 	x.peer = netip.Addr{}
-	exchanges.Put(x)
 }
 
 // conn is the HTTP/1.1 driver: one goroutine per client connection.

@@ -19,6 +19,13 @@ type Counters struct {
 	seq     uint64            // of the last report
 	current map[string]uint64 // version of each app's present route
 	acked   map[string]uint64 // reports up to here were taken in, per app
+	recent  [4]recent         // of what was counted last: most requests are like those before
+	turn    int
+}
+
+type recent struct {
+	key  CounterKey
+	cell *cell
 }
 
 // CounterKey is what a counter counts by.
@@ -65,6 +72,26 @@ func (c *Counters) Serve(versions map[string]uint64) {
 func (c *Counters) Add(k CounterKey, late bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	x := c.find(k)
+	x.told = false
+	if k.Kind != "" {
+		x.bad++
+	}
+	if late {
+		x.late++
+	} else {
+		x.requests++
+	}
+}
+
+// find returns the cell of k, a new one if there is none.
+func (c *Counters) find(k CounterKey) *cell {
+	for i := range c.recent {
+		if r := &c.recent[i]; r.cell != nil && r.key == k {
+			return r.cell
+		}
+	}
+	fine := k
 	x := c.cells[k]
 	if x == nil && len(c.cells) >= mostCells {
 		k = k.coarse()
@@ -78,15 +105,9 @@ func (c *Counters) Add(k CounterKey, late bool) {
 		x = &cell{number: c.number}
 		c.cells[k] = x
 	}
-	x.told = false
-	if k.Kind != "" {
-		x.bad++
-	}
-	if late {
-		x.late++
-	} else {
-		x.requests++
-	}
+	c.recent[c.turn] = recent{fine, x}
+	c.turn = (c.turn + 1) % len(c.recent)
+	return x
 }
 
 // Report lists all counters, by number. seq is the report's own number.
@@ -125,6 +146,7 @@ func (c *Counters) free() {
 	for k, x := range c.cells {
 		if x.told && c.acked[k.App] >= x.at && k.Version != c.current[k.App] {
 			delete(c.cells, k)
+			c.recent = [len(c.recent)]recent{}
 		}
 	}
 }

@@ -43,6 +43,19 @@ type watch struct {
 	upstream  atomic.Pointer[upstream]
 }
 
+// rest: no instance is waited for. A store costs more than a look.
+func (w *watch) rest() {
+	if w.upstream.Load() != nil {
+		w.upstream.Store(nil)
+	}
+	if w.answerDue.Load() != 0 {
+		w.answerDue.Store(0)
+	}
+	if w.waiting.Load() != 0 {
+		w.waiting.Store(0)
+	}
+}
+
 // exchange is one request and its answer. It is used again and again.
 type exchange struct {
 	edge     *Edge

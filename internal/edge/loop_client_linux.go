@@ -105,8 +105,7 @@ func (l *loop) readClient(c *loopClient) {
 		}
 		x := c.x
 		if x == nil {
-			x = exchanges.Get().(*exchange)
-			x.in, x.n = getBuffer(), 0
+			x = l.exchange()
 			c.x = x
 		}
 		from := x.n
@@ -174,7 +173,7 @@ func (l *loop) advance(c *loopClient, from int) (more bool) {
 		}
 	}
 	x.client, x.watch, x.listener, x.http2, x.addr = nil, &l.watch, c.door.l.addr, false, c.addr
-	x.begin(e, e.now())
+	x.begin(e, l.now)
 	if x.frame(x.in[x.req.Size:x.n]) != nil {
 		l.handOver(c, handover{})
 		return false
@@ -271,8 +270,27 @@ func (l *loop) hangUp(c *loopClient) {
 
 // free gives the exchange back.
 func (l *loop) free(c *loopClient) {
-	c.x.free()
+	x := c.x
 	c.x = nil
+	if x.in == nil || len(l.kept) == cap(l.kept) {
+		x.free()
+		return
+	}
+	x.clear()
+	l.kept = append(l.kept, x)
+}
+
+// exchange returns one with an empty buffer.
+func (l *loop) exchange() (x *exchange) {
+	if n := len(l.kept); n > 0 {
+		x = l.kept[n-1]
+		l.kept = l.kept[:n-1]
+	} else {
+		x = exchanges.Get().(*exchange)
+		x.in = getBuffer()
+	}
+	x.n = 0
+	return x
 }
 
 // forget takes a client out of the loop.

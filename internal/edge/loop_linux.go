@@ -38,6 +38,7 @@ type loop struct {
 	sweepAt int64
 	quiet   int // waits in a row that brought nothing
 	in, out []byte
+	kept    []*exchange // free, with their buffers
 	events  [128]unix.EpollEvent
 	watch   watch // nobody looks at it: what is overdue is found by sweep
 	doors   []*door
@@ -153,6 +154,7 @@ func (p *processors) add(n int) {
 func newLoop(e *Edge, id int) (*loop, error) {
 	l := &loop{
 		edge: e, id: id, in: make([]byte, scratch), out: make([]byte, 0, scratch+bufferSize+maxHead),
+		kept:  make([]*exchange, 0, 16),
 		ended: make(chan struct{}),
 	}
 	var err error

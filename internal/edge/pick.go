@@ -9,7 +9,10 @@ import (
 // fallen; what a try with the chosen release cost it stays booked there,
 // whoever answers in the end. nil: nobody may be asked.
 func (x *exchange) pick(r *route) *instance {
-	now, tried := x.edge.now(), x.tried[:x.nTried]
+	now, tried := x.started, x.tried[:x.nTried]
+	if x.retries > 0 || x.nTried > 0 || x.held > 0 { // it did not begin just now
+		now = x.edge.now()
+	}
 	i, over := (*instance)(nil), false
 	if s := x.chosen; s.balance != nil && s.balance.candidate {
 		again := x.failedBy != nil

@@ -116,9 +116,7 @@ func (x *exchange) let(i *instance) {
 // conclude draws the consequences of a try with an instance that take
 // returned. It reports whether there is to be another one.
 func (x *exchange) conclude(i *instance, o outcome) (again bool) {
-	x.watch.upstream.Store(nil)
-	x.watch.answerDue.Store(0)
-	x.watch.waiting.Store(0)
+	x.watch.rest()
 	x.heard(i, o)
 	x.let(i)
 	var bad *h1.Refusal
