@@ -103,7 +103,7 @@ func (s *control) close() {
 		c.SetWriteDeadline(time.Now().Add(lastWord))
 	}
 	s.mu.Unlock()
-	s.streams.Wait()
+	s.streams.Wait() // and whoever asked for the drain is answered
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
@@ -127,22 +127,47 @@ func (s *control) talk(c net.Conn) {
 		if err == nil && s.watches(c, r, line) {
 			return
 		}
-		res := response{V: controlVersion, next: nextFields()}
-		if err == nil {
-			err = s.do(line, &res)
-		}
-		tooLong := errors.Is(err, errTooLong)
-		if err != nil {
-			res.Error = asError(err)
-		}
-		b, err := json.Marshal(res)
-		if err != nil {
+		if !s.begin() {
 			return
 		}
-		if _, err := c.Write(append(b, '\n')); err != nil || tooLong {
+		ok := s.answer(c, line, err)
+		s.streams.Done()
+		if !ok {
 			return
 		}
 	}
+}
+
+// begin reports whether a message is answered still; it is then waited for.
+func (s *control) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.closing:
+		return false
+	default:
+	}
+	s.streams.Add(1)
+	return true
+}
+
+// answer does what a message says, if it could be read. It reports whether
+// another one may follow.
+func (s *control) answer(c net.Conn, line []byte, err error) bool {
+	res := response{V: controlVersion, next: nextFields()}
+	if err == nil {
+		err = s.do(line, &res)
+	}
+	tooLong := errors.Is(err, errTooLong)
+	if err != nil {
+		res.Error = asError(err)
+	}
+	b, err := json.Marshal(res)
+	if err != nil {
+		return false
+	}
+	_, err = c.Write(append(b, '\n'))
+	return err == nil && !tooLong
 }
 
 func decodeRequest(line []byte) (req request, err error) {

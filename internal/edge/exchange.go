@@ -223,7 +223,7 @@ func (x *exchange) try(ctx context.Context, i *instance) outcome {
 			}
 			i.refused.Store(e.now())
 			i.dialed(e.now(), err)
-			x.failure, x.stale = refusedBy(i, err), false
+			x.failure, x.stale = refusedBy(err), false
 			return unsent
 		}
 	}
@@ -238,7 +238,7 @@ func (x *exchange) try(ctx context.Context, i *instance) outcome {
 	}
 	if !x.send(u) {
 		u.Close()
-		x.failure = resetBy(i)
+		x.failure = resetBy()
 		return dropped
 	}
 	return x.receive(i, u, nil, 0)
@@ -360,7 +360,7 @@ func (x *exchange) readHead(u *upstream, i *instance, buf *buffer, n int) (_ *bu
 		switch {
 		case bad != nil || !done && n >= maxHead:
 			putBuffer(buf)
-			x.failure = malformedBy(i, bad)
+			x.failure = malformedBy(bad)
 			return nil, 0, broken
 		case !done:
 			k, err := x.readMore(u, buf[n:])
@@ -372,7 +372,7 @@ func (x *exchange) readHead(u *upstream, i *instance, buf *buffer, n int) (_ *bu
 				case x.faulty():
 					return nil, 0, faulted
 				}
-				x.failure = resetBy(i)
+				x.failure = resetBy()
 				return nil, 0, broken
 			}
 			n += k
@@ -380,13 +380,13 @@ func (x *exchange) readHead(u *upstream, i *instance, buf *buffer, n int) (_ *bu
 		case x.resp.Status == 101:
 			if !x.agreed() {
 				putBuffer(buf)
-				x.failure = malformedBy(i, nil)
+				x.failure = malformedBy(nil)
 				return nil, 0, broken
 			}
 		case x.resp.Interim():
 			if interims++; interims > maxInterim {
 				putBuffer(buf)
-				x.failure = malformedBy(i, nil)
+				x.failure = malformedBy(nil)
 				return nil, 0, broken
 			}
 			x.continued = x.continued || x.resp.Status == 100
@@ -432,13 +432,13 @@ func (x *exchange) readUpstream(u *upstream, i *instance) (*buffer, int, outcome
 					u.SetReadDeadline(time.Time{})
 					continue
 				}
-				x.failure = timeoutOf(i)
+				x.failure = timeoutOf()
 				return nil, 0, broken
 			}
 			u.SetReadDeadline(time.Time{}) // meant for an exchange before this one
 			continue
 		}
-		x.failure = resetBy(i)
+		x.failure = resetBy()
 		return nil, 0, dropped
 	}
 }

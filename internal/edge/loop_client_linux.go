@@ -340,7 +340,7 @@ func (l *loop) checkClient(c *loopClient, grace bool) {
 			l.timeOut(c)
 		}
 		if c.phase == relaying && c.x.lim.total > 0 && c.x.late() {
-			c.x.failure = timeoutOf(c.i)
+			c.x.failure = timeoutOf()
 			l.end(c, truncated)
 		}
 	}

@@ -185,7 +185,7 @@ func (l *loop) unreached(c *loopClient, err error) {
 	}
 	i.refused.Store(l.now)
 	i.dialed(l.now, err)
-	c.x.failure, c.x.stale = refusedBy(i, err), false
+	c.x.failure, c.x.stale = refusedBy(err), false
 	l.fail(c, unsent)
 }
 
@@ -205,7 +205,7 @@ func (l *loop) timeOut(c *loopClient) {
 		l.unreached(c, unix.ETIMEDOUT)
 		return
 	}
-	c.x.failure = timeoutOf(c.i)
+	c.x.failure = timeoutOf()
 	l.fail(c, broken)
 }
 
@@ -221,7 +221,7 @@ func (l *loop) sendRequest(c *loopClient) {
 	case errno == 0 || errno == unix.EAGAIN:
 		l.handOver(c, handover{st: c.st, r: c.r, i: c.i, u: u, request: append([]byte(nil), w[n:]...)})
 	default:
-		x.failure = resetBy(c.i)
+		x.failure = resetBy()
 		l.fail(c, dropped)
 	}
 }
@@ -316,10 +316,10 @@ func (l *loop) upstreamEnded(c *loopClient, errno syscall.Errno) {
 		}
 		l.end(c, answered)
 	case c.phase == relaying:
-		x.failure = resetBy(c.i)
+		x.failure = resetBy()
 		l.end(c, truncated)
 	default:
-		x.failure = resetBy(c.i)
+		x.failure = resetBy()
 		o := dropped
 		if u.n > 0 {
 			o = broken // it had begun to answer
@@ -350,7 +350,7 @@ func (l *loop) answer(c *loopClient, b []byte) {
 	u.limit = x.idleLimit()
 	first, done, bad := x.reframe(b[x.resp.Size:])
 	if bad != nil {
-		x.failure = malformedBy(c.i, bad)
+		x.failure = malformedBy(bad)
 		l.fail(c, broken)
 		return
 	}
@@ -376,7 +376,7 @@ func (l *loop) relay(c *loopClient, b []byte) {
 	x := c.x
 	out, done, bad := x.reframe(b)
 	if bad != nil {
-		x.failure = malformedBy(c.i, bad)
+		x.failure = malformedBy(bad)
 		l.end(c, truncated)
 		return
 	}

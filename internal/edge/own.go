@@ -33,31 +33,33 @@ var (
 	tooMany   = own{status: 503, code: "too_many_connections", text: "this server has too many connections", retry: true}
 )
 
-func (i *instance) label() string { return i.app + " " + i.target.release + " (" + i.id + ")" }
+// What the public is told names no release, instance or address: the access
+// log has them.
+const anInstance = "an instance of this app"
 
 // refusedConnection reports whether nobody listens there.
 func refusedConnection(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
 }
 
-func refusedBy(i *instance, err error) own {
+func refusedBy(err error) own {
 	why := "cannot be reached"
 	if refusedConnection(err) {
 		why = "refused the connection"
 	}
-	return own{status: 502, code: "refused", text: "instance " + i.label() + " " + why, retry: true}
+	return own{status: 502, code: "refused", text: anInstance + " " + why, retry: true}
 }
 
-func resetBy(i *instance) own {
-	return own{status: 502, code: "reset", text: "instance " + i.label() + " closed the connection before its answer was complete"}
+func resetBy() own {
+	return own{status: 502, code: "reset", text: anInstance + " closed the connection before its answer was complete"}
 }
 
-func timeoutOf(i *instance) own {
-	return own{status: 504, code: "timeout", text: "instance " + i.label() + " did not answer in time"}
+func timeoutOf() own {
+	return own{status: 504, code: "timeout", text: anInstance + " did not answer in time"}
 }
 
-func malformedBy(i *instance, r *h1.Refusal) own {
-	text := "instance " + i.label() + " sent a malformed answer"
+func malformedBy(r *h1.Refusal) own {
+	text := anInstance + " sent a malformed answer"
 	if r != nil {
 		text += ": " + r.Reason
 	}

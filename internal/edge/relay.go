@@ -18,7 +18,7 @@ func (x *exchange) relay(i *instance, u *upstream, buf *buffer, n int) outcome {
 	u.limit = x.idleLimit()
 	first, done, bad := x.reframe(buf[x.resp.Size:n])
 	if bad != nil {
-		x.failure = malformedBy(i, bad)
+		x.failure = malformedBy(bad)
 		return broken
 	}
 	x.headed(i)
@@ -178,7 +178,7 @@ func (x *exchange) relayBody(i *instance, u *upstream, buf **buffer) outcome {
 		*buf = b
 		out, done, bad := x.reframe(b[:n])
 		if bad != nil {
-			x.failure = malformedBy(i, bad)
+			x.failure = malformedBy(bad)
 			return truncated
 		}
 		if x.deliver(out) != nil {
@@ -202,7 +202,7 @@ func (x *exchange) brokeOff(i *instance, u *upstream, err error, events *events)
 			return x.endEvents(u), true
 		}
 		if x.late() {
-			x.failure = timeoutOf(i)
+			x.failure = timeoutOf()
 			return truncated, true
 		}
 		u.SetReadDeadline(time.Time{})
@@ -218,7 +218,7 @@ func (x *exchange) brokeOff(i *instance, u *upstream, err error, events *events)
 	if x.faulty() {
 		return faulted, true
 	}
-	x.failure = resetBy(i)
+	x.failure = resetBy()
 	return truncated, true
 }
 
@@ -242,7 +242,7 @@ func (x *exchange) splice(i *instance, u *upstream) (outcome, bool) {
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) && !x.watch.gone.Load() {
 			if x.late() {
-				x.failure = timeoutOf(i)
+				x.failure = timeoutOf()
 				return truncated, true
 			}
 			u.SetReadDeadline(time.Time{})
@@ -250,7 +250,7 @@ func (x *exchange) splice(i *instance, u *upstream) (outcome, bool) {
 		}
 		// The kernel does not say which side failed, so the instance's is looked at.
 		if err == nil || look(u.raw) == gone && !x.watch.gone.Load() {
-			x.failure = resetBy(i)
+			x.failure = resetBy()
 			return truncated, true
 		}
 		return aborted, true
