@@ -68,7 +68,7 @@ func (x *exchange) declined() bool {
 // decline says so. The instance did nothing wrong.
 func (x *exchange) decline(i *instance) outcome {
 	x.headed(i)
-	x.say(own{status: 502, code: "no_websocket", text: "instance " + i.label() + " answered " + strconv.Itoa(x.resp.Status) + " where a WebSocket was asked for"})
+	x.say(own{status: 502, code: "no_websocket", text: anInstance + " answered " + strconv.Itoa(x.resp.Status) + " where a WebSocket was asked for"})
 	return answered
 }
 
