@@ -9,11 +9,11 @@ import (
 )
 
 // A client that opens streams and resets them at once costs itself next to
-// nothing and the edge the start of a request each. So many resets a
-// connection may send beyond the streams that were answered, and so many more
-// each second; then it is cut.
+// nothing and the edge the start of a request each. So many resets at once a
+// connection may send, which is as many as it can have streams open; each
+// stream that is answered and each second give some back. Then it is cut.
 const (
-	calmResets    = 200
+	calmResets    = 250
 	calmPerSecond = 100
 )
 
@@ -22,27 +22,33 @@ var errRestless = errors.New("the client resets its streams faster than they can
 // calm is the reading side of an HTTP/2 connection: it counts the resets.
 type calm struct {
 	net.Conn
-	began    time.Time
-	answered atomic.Int64
-	resets   int64
+	answered atomic.Int64 // streams, since the last reset
+	left     float64      // resets, as of last
+	last     time.Time
 	skip     int    // bytes until the next frame head: of the preface, or of a payload
 	head     []byte // of a frame, as long as it is not whole
 }
 
 const prefaceSize = 24 // bytes that a client says before its first frame
 
-func newCalm(c net.Conn) *calm { return &calm{Conn: c, began: time.Now(), skip: prefaceSize} }
+func newCalm(c net.Conn) *calm {
+	return &calm{Conn: c, left: calmResets, last: time.Now(), skip: prefaceSize}
+}
 
 func (k *calm) Read(b []byte) (int, error) {
 	n, err := k.Conn.Read(b)
-	if resets := k.follow(b[:n]); resets > 0 {
-		k.resets += resets
-		if k.resets > calmResets+k.answered.Load()+int64(time.Since(k.began)/time.Second)*calmPerSecond {
-			k.Conn.Close()
-			return 0, errRestless
-		}
+	if resets := k.follow(b[:n]); resets > 0 && !k.allows(resets, time.Now()) {
+		k.Conn.Close()
+		return 0, errRestless
 	}
 	return n, err
+}
+
+// allows takes resets from what is left and reports whether it was enough.
+func (k *calm) allows(resets int64, now time.Time) bool {
+	back := float64(k.answered.Swap(0)) + now.Sub(k.last).Seconds()*calmPerSecond
+	k.left, k.last = min(k.left+back, calmResets)-float64(resets), now
+	return k.left >= 0
 }
 
 // follow counts the RST_STREAM frames that begin in b.

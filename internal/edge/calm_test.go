@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -34,41 +35,46 @@ func TestCalmCounts(t *testing.T) {
 	}
 }
 
-// TestCalmCuts: whoever resets streams without end loses the connection, and
-// whoever resets some of those that were answered does not.
-func TestCalmCuts(t *testing.T) {
-	const resets = calmResets + 2
-	connection := func() (*calm, net.Conn) {
-		us, them := net.Pipe()
-		t.Cleanup(func() { us.Close(); them.Close() })
-		return newCalm(us), them
+// TestCalmAllows: all streams may be reset at once, and any number of them in
+// the course of time or among others that are answered; not more.
+func TestCalmAllows(t *testing.T) {
+	start := time.Now()
+	k := newCalm(nil)
+	k.last = start
+	if !k.allows(calmResets, start) {
+		t.Error("all at once: cut")
 	}
-	send := func(them net.Conn) {
+	now := start.Add(time.Hour) // what was not used is not saved up
+	if !k.allows(calmResets, now) || k.allows(1, now) {
+		t.Error("one more than all, after an hour: not cut")
+	}
+	k.left, k.last = calmResets, start
+	for i := range 10 * calmResets {
+		if !k.allows(1, start.Add(time.Duration(i)*time.Second/calmPerSecond)) {
+			t.Fatalf("slow: cut at reset %d", i)
+		}
+	}
+	k.left, k.last = calmResets, start
+	for i := range 10 * calmResets {
+		k.answered.Add(1)
+		if !k.allows(1, start) {
+			t.Fatalf("among answered ones: cut at reset %d", i)
+		}
+	}
+}
+
+// TestCalmCuts: whoever resets streams without end loses the connection.
+func TestCalmCuts(t *testing.T) {
+	us, them := net.Pipe()
+	defer us.Close()
+	go func() {
+		defer them.Close()
 		io.WriteString(them, http2.ClientPreface)
 		fr := http2.NewFramer(them, nil)
-		for i := range uint32(resets) {
-			if fr.WriteRSTStream(2*i+1, http2.ErrCodeCancel) != nil {
-				return
-			}
+		for id := uint32(1); id < 1<<20 && fr.WriteRSTStream(id, http2.ErrCodeCancel) == nil; id += 2 {
 		}
-		them.Close()
-	}
-	restless, them := connection()
-	restless.began = restless.began.Add(1 << 40) // no second passes
-	go send(them)
-	if _, err := io.Copy(io.Discard, restless); err != errRestless {
-		t.Errorf("after %d resets: %v", resets, err)
-	}
-	good, them := connection()
-	good.answered.Store(resets)
-	go send(them)
-	if _, err := io.Copy(io.Discard, good); err != nil {
-		t.Errorf("%d resets and as many answers: %v", resets, err)
-	}
-	slow, them := connection()
-	slow.began = slow.began.Add(-1 << 40) // a quarter of an hour
-	go send(them)
-	if _, err := io.Copy(io.Discard, slow); err != nil {
-		t.Errorf("%d resets in a long time: %v", resets, err)
+	}()
+	if _, err := io.Copy(io.Discard, newCalm(us)); err != errRestless {
+		t.Errorf("got %v", err)
 	}
 }
