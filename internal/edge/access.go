@@ -37,7 +37,7 @@ type shard struct {
 }
 
 const (
-	flushAt    = 32 << 10 // bytes in one shard that are written at once
+	flushAt    = 128 << 10 // bytes in one shard that are written at once
 	flushEvery = 200 * time.Millisecond
 	shardLimit = 1 << 20 // bytes that wait in one shard; what comes then is dropped
 	shardKeep  = 256 << 10

@@ -40,7 +40,13 @@ type loopPool struct {
 	to   unix.Sockaddr // its own: to connect writes into it
 }
 
-const upstreamEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+// A socket that is being connected is waited for until it can be written to.
+// One of a unix socket is connected at once, and would be told of every request
+// that the instance has read.
+const (
+	upstreamEvents   = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+	connectingEvents = upstreamEvents | unix.EPOLLOUT
+)
 
 // sockaddr is where a loop can reach the instance, nil if only a goroutine can.
 func (i *instance) sockaddr() unix.Sockaddr {
@@ -168,7 +174,11 @@ func (l *loop) dial(i *instance) (*loopUpstream, error) {
 	}
 	u := &loopUpstream{fd: fd, i: i, connecting: err != nil, limit: l.edge.cfg.UpstreamIdle}
 	u.count = l.slot(fd, sock{u: u})
-	if err := l.watchFor(fd, u.count, upstreamEvents); err != nil {
+	events := uint32(upstreamEvents)
+	if u.connecting {
+		events = connectingEvents
+	}
+	if err := l.watchFor(fd, u.count, events); err != nil {
 		l.socks[fd] = sock{}
 		unix.Close(fd)
 		return nil, err

@@ -244,7 +244,7 @@ func (b *bench) startGapless(ctx context.Context, s setup) (*proxy, error) {
 			Targets: []root.Target{{Instance: "i1", Release: "v1", Address: to[0]}, {Instance: "i2", Release: "v2", Address: to[1]}},
 			Probe:   root.Health{Interval: root.Duration(time.Hour), Timeout: root.Duration(time.Second)}}
 		if i == 0 {
-			r.AccessLog = &root.AccessLog{Path: filepath.Join(b.dir, "gapless-access.log"), LogPolicy: root.LogPolicy{MaxSize: 100 << 20, Keep: 1}}
+			r.AccessLog = &root.AccessLog{Path: filepath.Join(b.dir, "gapless-access.log"), Format: root.AccessCombined, LogPolicy: root.LogPolicy{MaxSize: 100 << 20, Keep: 1}}
 		}
 		if s.hosts > 0 {
 			name = fmt.Sprintf("gapless, %d routes", s.hosts)
