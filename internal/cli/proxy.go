@@ -75,7 +75,7 @@ release. Inside a release the server with the least in flight is taken.`,
 	fl.BoolVar(&f.access.Query, "access-query", false, "write queries, too")
 	fl.StringVar(&f.accessSize, "access-max-size", "100M", "size at which the access log is rotated; 0: never")
 	fl.IntVar(&f.access.Keep, "access-keep", 5, "rotated access logs that are kept")
-	fl.StringVar(&f.metrics, "metrics", "", "answer /metrics for Prometheus on this `address`, without a token")
+	fl.StringVar(&f.metrics, "metrics", "", "answer /metrics for Prometheus on this `address`, without a token; a port alone is one of 127.0.0.1")
 	fl.StringVar(&f.table, "table", "", "serve the routes in this `file`, which is what --print-config prints as table, instead")
 	fl.IntVar(&f.proxy.Edge.Loops, "workers", 0, "threads that serve plain HTTP/1.1 on Linux; 0: half as many as processors; -1: none, a goroutine serves each connection")
 	fl.IntVar(&f.proxy.Edge.MaxConnections, "max-connections", 0, "connections of clients at once (default 50000)")
@@ -106,7 +106,7 @@ func (f *proxyFlags) read(cmd *cobra.Command) error {
 		f.proxy.Edge.MaxBody = n
 	}
 	if f.metrics != "" {
-		addr, err := config.Listen(f.metrics)
+		addr, err := config.Listen(nearby(f.metrics))
 		if err != nil {
 			return ofFlag("metrics", err)
 		}
@@ -357,4 +357,13 @@ func routeLine(r gapless.Route) string {
 		to = append(to, w.Release+" "+gapless.Percent(w.Share)+" ("+strings.Join(servers, ", ")+")")
 	}
 	return what + " → " + strings.Join(to, ", ")
+}
+
+// nearby is an address that means this machine alone where it says no other:
+// whoever answers there asks for no token. ":9100" says every interface.
+func nearby(addr string) string {
+	if _, err := strconv.ParseUint(addr, 10, 16); err == nil {
+		return "127.0.0.1:" + addr
+	}
+	return addr
 }
