@@ -325,7 +325,9 @@ func TestHangWithoutHealthPath(t *testing.T) {
 		t.Errorf("%d of %.0f requests were lost, more than the candidate's share of %.0f", lost, n, most)
 	}
 	// What it was given is repeated when it is ended, so it may well be none.
-	if !strings.Contains(res.Stderr, "requests and answered none of them") {
+	// It goes because it answers none, or because it has as many in hand as a
+	// candidate may: whichever is seen first.
+	if !strings.Contains(res.Stderr, "requests and answered none of them") && !strings.Contains(res.Stderr, "v2 gives bad answers more often than v1") {
 		t.Errorf("void: it was given nothing\n%s", res.Stderr)
 	}
 	// With the weight back at stable nothing more may be lost.
