@@ -449,7 +449,6 @@ func (e *Edge) openDoors(l *listener) bool {
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // as Go's have it: clients that vanish are noticed
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15)
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1) // a connection comes with its request, or after a second
 	d := &door{fd: fd, l: l, port: strconv.Itoa(tcp.Addr().(*net.TCPAddr).Port)}
 	for _, o := range e.loops {
 		o.post(func() { o.enter(d) })
