@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -25,14 +24,13 @@ type calm struct {
 	answered atomic.Int64 // streams, since the last reset
 	left     float64      // resets, as of last
 	last     time.Time
-	skip     int    // bytes until the next frame head: of the preface, or of a payload
-	head     []byte // of a frame, as long as it is not whole
+	frames   frames2
 }
 
 const prefaceSize = 24 // bytes that a client says before its first frame
 
 func newCalm(c net.Conn) *calm {
-	return &calm{Conn: c, left: calmResets, last: time.Now(), skip: prefaceSize}
+	return &calm{Conn: c, left: calmResets, last: time.Now(), frames: frames2{left: prefaceSize}}
 }
 
 func (k *calm) Read(b []byte) (int, error) {
@@ -55,22 +53,11 @@ func (k *calm) allows(resets int64, now time.Time) bool {
 func (k *calm) follow(b []byte) (resets int64) {
 	const rstStream = 3
 	for len(b) > 0 {
-		if k.skip > 0 {
-			n := min(k.skip, len(b))
-			k.skip -= n
-			b = b[n:]
-			continue
+		rest, kind, ok := k.frames.next(b)
+		if ok && kind == rstStream {
+			resets++
 		}
-		n := min(frameHead-len(k.head), len(b))
-		k.head = append(k.head, b[:n]...)
-		b = b[n:]
-		if len(k.head) == frameHead {
-			k.skip = int(binary.BigEndian.Uint32(k.head) >> 8)
-			if k.head[3] == rstStream {
-				resets++
-			}
-			k.head = k.head[:0]
-		}
+		b = rest
 	}
 	return resets
 }

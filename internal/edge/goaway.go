@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"encoding/binary"
 	"net"
 	"sync"
 )
@@ -17,16 +16,13 @@ type farewell struct {
 	first []byte // were read before, and are given back
 
 	mu      sync.Mutex
-	begun   bool   // a frame was written: SETTINGS comes before all else
-	head    []byte // of the frame under way, as long as it is not whole
-	left    int    // bytes of its payload still to be written
-	leaving bool   // the GOAWAY is due at the end of the frame under way
+	begun   bool // a frame was written: SETTINGS comes before all else
+	frames  frames2
+	leaving bool // the GOAWAY is due at the end of the frame under way
 }
 
 // goAway has the highest stream there can be, and no error.
 var goAway = []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
-
-const frameHead = 9 // length (3), type, flags, stream (4)
 
 func (f *farewell) Read(b []byte) (int, error) {
 	if len(f.first) > 0 {
@@ -59,7 +55,7 @@ func (f *farewell) leave() error {
 
 // sayGoAway says it if no frame is under way; mu is held.
 func (f *farewell) sayGoAway() error {
-	if !f.begun || f.left > 0 || len(f.head) > 0 {
+	if !f.begun || !f.frames.between() {
 		return nil
 	}
 	f.leaving = false
@@ -70,18 +66,8 @@ func (f *farewell) sayGoAway() error {
 // follow keeps track of where frames end; mu is held.
 func (f *farewell) follow(b []byte) {
 	for len(b) > 0 {
-		if f.left > 0 {
-			n := min(f.left, len(b))
-			f.left -= n
-			b = b[n:]
-			continue
-		}
-		n := min(frameHead-len(f.head), len(b))
-		f.head = append(f.head, b[:n]...)
-		b = b[n:]
-		if len(f.head) == frameHead {
-			f.left = int(binary.BigEndian.Uint32(f.head) >> 8)
-			f.head, f.begun = f.head[:0], true
-		}
+		rest, _, ok := f.frames.next(b)
+		f.begun = f.begun || ok
+		b = rest
 	}
 }
