@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -107,16 +106,8 @@ func (a *accessFile) ready(n int64, p *gapless.AccessLog, now time.Time) error {
 }
 
 func (a *accessFile) open(now time.Time) error {
-	if err := os.MkdirAll(filepath.Dir(a.path), 0o750); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(a.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o640)
+	f, fi, err := rotate.Open(a.path)
 	if err != nil {
-		return err
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		f.Close()
 		return err
 	}
 	a.f, a.size, a.checked, a.born = f, fi.Size(), now, time.Time{}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -215,16 +214,8 @@ func (l *logFile) put(b []byte) (int, error) {
 }
 
 func (l *logFile) reopen(now time.Time) error {
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o750); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o640)
+	f, fi, err := rotate.Open(l.path)
 	if err != nil {
-		return err
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		f.Close()
 		return err
 	}
 	l.f, l.size, l.born, l.checked = f, fi.Size(), time.Time{}, now

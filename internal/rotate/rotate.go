@@ -21,6 +21,23 @@ func Path(path string, t time.Time) string {
 	return strings.TrimSuffix(path, ".log") + "-" + t.UTC().Format(layout) + ".log"
 }
 
+// Open opens a log for reading and appending, its directory made if need be.
+func Open(path string) (*os.File, fs.FileInfo, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o640)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
 // Files returns the rotated files of a log, oldest first.
 func Files(path string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Dir(path))
