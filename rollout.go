@@ -71,6 +71,7 @@ const (
 	StepPause   StepKind = "pause"   // wait for For, or for a person
 	StepHook    StepKind = "hook"    // run a command; it decides by its exit code
 	StepKeep    StepKind = "keep"    // keep the old set warm for For after promote
+	StepRamp    StepKind = "ramp"    // raise the candidate's share as far as the bound on harm allows, until it is proven not worse, at most For
 	StepMirror  StepKind = "mirror"  // copy requests to the candidate for For, compare its answers
 )
 

@@ -20,6 +20,7 @@ type EdgeReport struct {
 	FellBack    []string          `json:"fell_back,omitempty"` // apps whose lease ran out, so that they are served by Route.Fallback
 	Mirrors     []MirrorTraffic   `json:"mirrors,omitempty"`   // of apps whose requests are copied now, or were a moment ago
 	Shed        Shed              `json:"shed,omitzero"`       // what it refused to protect itself
+	Paced       map[string]uint64 `json:"paced,omitempty"`     // per app: version of the limits of age that it counts by; nil: it knows of no such limits
 }
 
 // Shed counts what an edge process refused to protect itself. It is nobody's
@@ -35,9 +36,6 @@ type Shed struct {
 // how it ended. It only grows. It is reported until it can grow no more and
 // was acknowledged; then it is freed, and what comes after all gets another
 // number. So an edge never uses a number twice.
-//
-// A version of latency thresholds will be a further part of the key: a field
-// more, which a reader that does not know it adds up.
 type Counter struct {
 	Number   uint64  `json:"n"` // of the edge process
 	App      string  `json:"app"`
@@ -50,6 +48,8 @@ type Counter struct {
 	Requests uint64  `json:"requests"`          // finished or found bad
 	Bad      uint64  `json:"bad"`
 	Late     uint64  `json:"late,omitempty"` // of Bad: their requests had been counted as good before
+
+	Paces Paces `json:"paces,omitzero"` // by limits of age; those of requests that have not ended are in it, so that both only grow
 }
 
 // What a counter's requests are to the sessions that they belong to, whose
@@ -78,6 +78,9 @@ type InstanceTraffic struct {
 	FailedFor Duration `json:"failed_for,omitempty"` // since the first of them
 	Ejected   Duration `json:"ejected,omitempty"`    // it is given nothing for so long from now on
 	Ejections uint64   `json:"ejections,omitempty"`
+
+	Bad     uint64   `json:"bad,omitempty"`     // bad answers to requests that it was given, see Tally
+	Latency []uint64 `json:"latency,omitempty"` // counts per bucket; see LatencyBucket
 }
 
 // Fails reports whether an instance fails in what lies between it and the

@@ -1,5 +1,7 @@
 package gapless
 
+import "slices"
+
 // Verdict is what the judge says of the candidate, with the evidence.
 type Verdict struct {
 	Kind     VerdictKind `json:"kind"`
@@ -8,6 +10,50 @@ type Verdict struct {
 	Evidence Figures     `json:"evidence"`          // the numbers behind Reason
 	Needed   Needed      `json:"needed,omitzero"`   // what would decide, if known
 	NoData   bool        `json:"no_data,omitempty"` // undecided because nothing was seen; never a pass
+
+	Terms   []Term  `json:"terms,omitempty"`   // what each test for worse has: Evidence is their weighted sum
+	Proofs  []Proof `json:"proofs,omitempty"`  // what must all be proven for NotWorse
+	Bound   float64 `json:"bound,omitempty"`   // the candidate's share of bad answers minus stable's is at most this, 0…1, with 95 % for all looks together; 0: unknown
+	Bands   *Bands  `json:"bands,omitempty"`   // for people
+	Warming bool    `json:"warming,omitempty"` // instances warm up, so that latencies are no evidence yet
+}
+
+// Term is the evidence of one test for worse.
+type Term struct {
+	Test   VerdictTest `json:"test"`
+	Weight float64     `json:"weight"` // in the sum
+	LnE    float64     `json:"ln_e"`
+	Phi    float64     `json:"phi,omitempty"` // see Figures
+}
+
+// Proof is one of the questions that NotWorse answers.
+type Proof struct {
+	Test      VerdictTest `json:"test"`
+	Margin    float64     `json:"margin"` // errors: share of all answers; latency: of stable's quantile
+	LnE       float64     `json:"ln_e"`
+	Threshold float64     `json:"threshold"` // evidence that proves
+	Proven    bool        `json:"proven"`
+	Needed    uint64      `json:"needed,omitempty"` // about so many requests of the candidate more, if it is as good as stable; 0: unknown, or proven
+}
+
+// Band is an interval that holds the truth with 95 %, for all looks together.
+type Band struct {
+	Low  float64 `json:"low"`
+	High float64 `json:"high"` // 0: unknown
+}
+
+// Bands compare the candidate with stable; 1 is the same.
+type Bands struct {
+	Rate    Band            `json:"rate"`    // of bad answers
+	Latency [Quantiles]Band `json:"latency"` // of the quantile
+}
+
+// Equal reports whether both say the same.
+func (v Verdict) Equal(o Verdict) bool {
+	return v.Kind == o.Kind && v.Test == o.Test && v.Reason == o.Reason && v.Evidence == o.Evidence && v.Needed == o.Needed &&
+		v.NoData == o.NoData && v.Warming == o.Warming && v.Bound == o.Bound &&
+		slices.Equal(v.Terms, o.Terms) && slices.Equal(v.Proofs, o.Proofs) &&
+		(v.Bands == o.Bands || v.Bands != nil && o.Bands != nil && *v.Bands == *o.Bands)
 }
 
 // VerdictKind is the verdict in one word.
@@ -24,7 +70,10 @@ type VerdictTest string
 
 const (
 	TestErrors VerdictTest = "errors" // share of bad answers against stable, judged below weight 1
-	TestGuard  VerdictTest = "guard"  // share of bad answers against a fixed limit, judged at weight 1
+	TestP50    VerdictTest = "p50"    // share of requests slower than stable's p50
+	TestP90    VerdictTest = "p90"
+	TestP99    VerdictTest = "p99"
+	TestGuard  VerdictTest = "guard" // share of bad answers against a fixed limit, judged at weight 1
 )
 
 // Figures are the numbers behind a verdict. The test's evidence is a bet
@@ -60,9 +109,11 @@ type Needed struct {
 type Tally struct {
 	Release  string  `json:"release"`
 	Weight   float64 `json:"weight"`   // the candidate's share when the coin was tossed, 0…1: also in tallies of the stable release
-	Requests uint64  `json:"requests"` // finished or found bad
+	Requests uint64  `json:"requests"` // finished or found bad; sticky: sessions, each when its first request is
 	Bad      uint64  `json:"bad"`      // 5xx, timeout, reset; of a sticky session only its first; not a client's abort
 	Late     uint64  `json:"late"`     // of Bad: found only after their requests had been counted as good
+
+	Paces Paces `json:"paces,omitzero"` // by the limits of age that held; of a sticky session only its first request
 }
 
 // Validate checks that t can be evidence.

@@ -32,7 +32,7 @@ func sameRollout(a, b *gapless.Rollout) bool {
 		a.Cursor == b.Cursor && a.Outcome == b.Outcome && a.Reason == b.Reason && a.Hint == b.Hint &&
 		a.Started.Equal(b.Started) && a.Finished.Equal(b.Finished) && a.Instance == b.Instance &&
 		a.By == b.By && a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
-		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && *a.Verdict == *b.Verdict) &&
+		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && a.Verdict.Equal(*b.Verdict)) &&
 		(a.Mirror == b.Mirror || a.Mirror != nil && b.Mirror != nil && a.Mirror.Equal(*b.Mirror)) &&
 		slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
 }
