@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"gapless"
+	"gapless/internal/durable"
 )
 
 // Order is a certificate that is wanted.
@@ -344,31 +345,15 @@ func (m *Manager) publish(ctx context.Context, issuer, name string) (*x509.Certi
 	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, data) {
 		return leaf, nil
 	}
-	if err := replace(file, data); err != nil {
+	err = os.MkdirAll(filepath.Dir(file), 0o700)
+	if err == nil {
+		err = durable.Write(file, data)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("write the certificate of %s: %w", name, err)
 	}
 	m.cfg.Log.Info("certificate", "host", name, "until", leaf.NotAfter, "serial", leaf.SerialNumber.Text(16))
 	return leaf, nil
-}
-
-// replace writes a file that only its owner can read, all of it or nothing.
-func replace(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
 
 // configOf is how to deal with the server of an order.

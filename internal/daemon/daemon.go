@@ -140,6 +140,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	d.work.Go(func() { d.collectOften(ctx) })
 	d.work.Go(func() { d.serveNetwork(ctx) })
 	d.work.Go(func() { d.router.renewKeys(ctx) })
+	d.work.Go(func() { d.router.keepTotals(ctx) })
 	d.work.Go(func() { d.keepCertificates(ctx) })
 
 	ln, err := listenUnix(home.APISocket())

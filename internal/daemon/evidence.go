@@ -25,6 +25,7 @@ func (r *router) remember(rep gapless.EdgeReport) {
 	if rep.Start == "" {
 		return
 	}
+	r.totals.end(rep.Start, true)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	k := slices.IndexFunc(r.gone, func(l last) bool { return l.rep.Start == rep.Start })
@@ -41,6 +42,7 @@ func (r *router) remember(rep gapless.EdgeReport) {
 
 // isBack forgets that a process was gone.
 func (r *router) isBack(start string) {
+	r.totals.end(start, false)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gone = slices.DeleteFunc(r.gone, func(l last) bool { return l.rep.Start == start })

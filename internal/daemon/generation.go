@@ -58,6 +58,9 @@ func (r *router) newGeneration(number int) *generation {
 func (g *generation) run(ctx context.Context) {
 	go g.serve(ctx)
 	g.follow(ctx)
+	if ctx.Err() != nil {
+		return // the daemon ends, not the edge
+	}
 	rep, _ := g.report()
 	g.r.remember(rep)
 }

@@ -183,7 +183,9 @@ func (t *traffic) text() (string, error) {
 func (d *Daemon) Metrics(context.Context) (string, error) {
 	t := &traffic{log: d.log, report: func(ctx context.Context) (gapless.EdgeReport, int, error) {
 		live := d.router.reports(ctx)
-		return d.router.totals.sum(live, d.router.present()), len(live), nil
+		sum := d.router.totals.sum(live, d.router.present())
+		d.router.totals.save(d.log)
+		return sum, len(live), nil
 	}}
 	return t.text()
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"gapless"
+	"gapless/internal/durable"
 	"gapless/internal/rollout"
 )
 
@@ -99,7 +100,7 @@ func writeJSON(path string, v any) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
 		return err
 	}
-	return writeDurable(path, data)
+	return durable.Write(path, data)
 }
 
 func readJSON(path string, v any) error {

@@ -24,7 +24,7 @@ type router struct {
 	keeper *keeper.Client
 	log    *slog.Logger
 	wake   func(apps ...string) // lets the runners of these apps look, of none: all
-	totals totals               // for Prometheus
+	totals totals               // of what edges counted
 
 	mu      sync.Mutex
 	table   gapless.Table
@@ -50,6 +50,11 @@ func newRouter(ctx context.Context, home Home, k *keeper.Client, log *slog.Logge
 	for _, route := range r.table.Routes {
 		r.changed[route.App] = r.table.Version
 	}
+	live, err := liveEdges(ctx, k)
+	if err != nil {
+		return nil, fmt.Errorf("look which edges live: %w", err)
+	}
+	r.totals.load(home.Totals(), live, log)
 	return r, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gapless"
+	"gapless/internal/durable"
 )
 
 // maxSecrets bounds the secrets of one app.
@@ -66,7 +67,7 @@ func (v *vault) saveSecrets(app string, all map[string]secretValue) error {
 		data, err = v.seal(data)
 	}
 	if err == nil {
-		err = writeDurable(v.home.Secrets(app), data)
+		err = durable.Write(v.home.Secrets(app), data)
 	}
 	if err != nil {
 		return fmt.Errorf("save the secrets of %s: %w", app, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gapless"
+	"gapless/internal/durable"
 )
 
 // A key signs sessions for keyLife, and is believed for as long again: longer
@@ -48,7 +49,7 @@ func sessionKeys(home Home, now time.Time) (gapless.SessionKeys, error) {
 		next = next[:min(len(next), keysKept)]
 		data, err := json.Marshal(next)
 		if err == nil {
-			err = writeDurable(path, data)
+			err = durable.Write(path, data)
 		}
 		if err != nil { // the old ones are good as long as nobody knows others
 			return bare(list), fmt.Errorf("save the keys of sessions %s: %w", path, err)

@@ -33,7 +33,7 @@ func (d *Daemon) Status(ctx context.Context) (api.Status, error) {
 			st.Procs = append(st.Procs, api.Proc{Name: p.Kind, PID: p.PID, Generation: p.Generation, Memory: anonymous(p.PID)})
 		}
 	}
-	reports, certs := d.router.reports(ctx), d.certificates(time.Now())
+	traffic, certs := d.router.totals.sum(d.router.reports(ctx), d.router.present()), d.certificates(time.Now())
 	cpu := d.sup.CPU()
 	d.mu.Lock()
 	apps := make([]*app, 0, len(d.apps))
@@ -43,14 +43,14 @@ func (d *Daemon) Status(ctx context.Context) (api.Status, error) {
 	d.mu.Unlock()
 	sort.Slice(apps, func(i, j int) bool { return apps[i].name < apps[j].name })
 	for _, a := range apps {
-		as := d.appStatus(a, reports, cpu)
+		as := d.appStatus(a, traffic, cpu)
 		as.Certificates = certificatesOf(certs, a.name)
 		st.Apps = append(st.Apps, as)
 	}
 	return st, nil
 }
 
-func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport, cpu map[string]float64) api.AppStatus {
+func (d *Daemon) appStatus(a *app, traffic gapless.EdgeReport, cpu map[string]float64) api.AppStatus {
 	s := a.runner.State()
 	seen := map[string]gapless.Instance{} // after the state: nobody drains for a successor that does not look ready yet
 	for _, in := range d.sup.Observe() {
@@ -86,13 +86,9 @@ func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport, cpu map[string]
 			in = gapless.Instance{ID: m.ID, App: a.name, Release: m.Release, Process: m.Process, Slot: m.Slot, State: gapless.Starting}
 		}
 		is := api.InstanceStatus{Instance: in, Role: string(m.Role), Healthy: true, CPU: cpu[m.ID]}
-		for _, rep := range reports {
-			for _, t := range rep.Instances {
-				if t.Instance == m.ID {
-					is.InFlight += t.InFlight
-					is.Requests += t.Requests
-					is.Healthy = t.Healthy
-				}
+		for _, t := range traffic.Instances {
+			if t.Instance == m.ID {
+				is.InFlight, is.Requests, is.Healthy = t.InFlight, t.Requests, t.Healthy
 			}
 		}
 		if m.Role == "leaving" && in.State == gapless.Ready {
@@ -100,7 +96,7 @@ func (d *Daemon) appStatus(a *app, reports []gapless.EdgeReport, cpu map[string]
 		}
 		out.Instances = append(out.Instances, is)
 	}
-	out.Releases = sumReleases(a.name, reports)
+	out.Releases = releasesOf(a.name, traffic.Releases)
 	return out
 }
 
@@ -121,41 +117,13 @@ func (d *Daemon) lastRelease(s rollout.State) *gapless.Release {
 	return rel
 }
 
-// sumReleases adds up what the generations counted.
-func sumReleases(app string, reports []gapless.EdgeReport) []gapless.ReleaseTraffic {
-	sum := map[string]*gapless.ReleaseTraffic{}
-	var order []string
-	for _, rep := range reports {
-		for _, t := range rep.Releases {
-			if t.App != app {
-				continue
-			}
-			s := sum[t.Release]
-			if s == nil {
-				s = &gapless.ReleaseTraffic{App: app, Release: t.Release, Latency: make([]uint64, gapless.LatencyBuckets)}
-				sum[t.Release] = s
-				order = append(order, t.Release)
-			}
-			s.Requests += t.Requests
-			s.Failed += t.Failed
-			s.Aborted += t.Aborted
-			s.Retried += t.Retried
-			s.Spent += t.Spent
-			s.Over += t.Over
-			s.Held += t.Held
-			s.HeldMax = max(s.HeldMax, t.HeldMax)
-			for i := range t.Status {
-				s.Status[i] += t.Status[i]
-			}
-			for i := range min(len(t.Latency), len(s.Latency)) {
-				s.Latency[i] += t.Latency[i]
-			}
+// releasesOf are those of an app.
+func releasesOf(app string, all []gapless.ReleaseTraffic) []gapless.ReleaseTraffic {
+	out := []gapless.ReleaseTraffic{}
+	for _, x := range all {
+		if x.App == app {
+			out = append(out, x)
 		}
-	}
-	sort.Strings(order)
-	out := make([]gapless.ReleaseTraffic, 0, len(order))
-	for _, name := range order {
-		out = append(out, *sum[name])
 	}
 	return out
 }

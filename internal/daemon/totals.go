@@ -17,34 +17,46 @@ const (
 	formerApps = 64
 )
 
-// totals adds up what all edge processes of this daemon's life counted, for
-// Prometheus. What a process counted stays when it is gone, so nothing goes
-// back. A daemon that starts has what the live processes counted in their
-// lives. The zero value is ready.
+// totals adds up what all edge processes counted, for people and Prometheus.
+// What a process counted stays when it is gone, and a daemon goes on from what
+// the last one saved (totalsfile.go), so nothing goes back. The zero value is
+// ready, and saves nothing.
 type totals struct {
 	mu    sync.Mutex
 	lives map[string]*edgeLife // by EdgeReport.Start
 	round uint64               // of sum
 
-	releases  map[ofApp]*releaseTotal
+	releases  map[ofApp]*gapless.ReleaseTraffic
+	grown     map[ofApp]uint64 // the round in which a release was given requests last
 	instances map[ofApp]*gapless.InstanceTraffic
 	mirrors   map[ofApp]*gapless.MirrorTraffic
-	logs      map[string]*gapless.LogTraffic
+	logs      map[ofApp]*gapless.LogTraffic
 	tls       *gapless.TLSTraffic
 	shed      gapless.Shed
+
+	file totalsFile
 }
 
-// ofApp names a release, an instance or a release that is mirrored to.
+// ofApp names a release, an instance or a release that is mirrored to; with no
+// name an app.
 type ofApp struct{ app, name string }
 
-// releaseTotal is one release's; grown is the round of sum in which it grew last.
-type releaseTotal struct {
-	gapless.ReleaseTraffic
-	grown uint64
+// edgeLife is what one process said: what of it is in the totals, and the
+// newest. heard: it said something to this daemon; gone: it is no more.
+type edgeLife struct {
+	counted, newest gapless.EdgeReport
+	heard, gone     bool
 }
 
-// edgeLife is what one process said: what of it is in the totals, and the newest.
-type edgeLife struct{ counted, newest gapless.EdgeReport }
+// begin makes what is nil. t.mu is held.
+func (t *totals) begin() {
+	if t.lives != nil {
+		return
+	}
+	t.lives = map[string]*edgeLife{}
+	t.releases, t.grown, t.instances = map[ofApp]*gapless.ReleaseTraffic{}, map[ofApp]uint64{}, map[ofApp]*gapless.InstanceTraffic{}
+	t.mirrors, t.logs = map[ofApp]*gapless.MirrorTraffic{}, map[ofApp]*gapless.LogTraffic{}
+}
 
 // take notes a report. It is added up when somebody wants to know.
 func (t *totals) take(rep gapless.EdgeReport) {
@@ -53,162 +65,67 @@ func (t *totals) take(rep gapless.EdgeReport) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.begin()
 	l := t.lives[rep.Start]
 	if l == nil {
-		if t.lives == nil {
-			t.lives = map[string]*edgeLife{}
-			t.releases, t.instances = map[ofApp]*releaseTotal{}, map[ofApp]*gapless.InstanceTraffic{}
-			t.mirrors, t.logs = map[ofApp]*gapless.MirrorTraffic{}, map[string]*gapless.LogTraffic{}
-		}
+		// A number comes again when its process is gone; who was silent to this daemon is.
+		maps.DeleteFunc(t.lives, func(_ string, l *edgeLife) bool { return !l.heard && l.counted.Generation == rep.Generation })
 		l = &edgeLife{}
 		t.lives[rep.Start] = l
 		t.bury()
 	}
-	if l.newest.Start == "" || rep.Seq > l.newest.Seq {
-		l.newest = rep
+	if !l.heard || rep.Seq > l.newest.Seq {
+		l.newest, l.heard = rep, true
 	}
 }
 
-// bury adds up the process that was silent longest and forgets it, when there
-// are many. t.mu is held.
+// end is told that a process is gone, or that it is not after all. What it said
+// last may still come.
+func (t *totals) end(start string, gone bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l := t.lives[start]; l != nil {
+		l.gone = gone
+	}
+}
+
+// bury adds up a process and forgets it, when there are many: the one that was
+// silent longest, of those that are gone if there are some. t.mu is held.
 func (t *totals) bury() {
 	if len(t.lives) <= mostLast {
 		return
 	}
 	var oldest string
+	var dead *edgeLife
 	for start, l := range t.lives {
-		if l.newest.Start != "" && (oldest == "" || l.newest.Made < t.lives[oldest].newest.Made) {
-			oldest = start
+		if l.heard && (dead == nil || l.gone && !dead.gone || l.gone == dead.gone && l.newest.Made < dead.newest.Made) {
+			oldest, dead = start, l
 		}
 	}
-	t.absorb(t.lives[oldest])
-	delete(t.lives, oldest)
-}
-
-// grown is by how much a counter grew. What became less was left out of a
-// report and is nothing new.
-func grown(now, before uint64) uint64 {
-	if now < before {
-		return 0
+	if dead != nil {
+		t.absorb(dead)
+		delete(t.lives, oldest)
 	}
-	return now - before
-}
-
-// total finds the counter of a key, or begins it.
-func total[K comparable, V any](m map[K]*V, k K) *V {
-	v := m[k]
-	if v == nil {
-		v = new(V)
-		m[k] = v
-	}
-	return v
 }
 
 // absorb adds what a process counted since the last time. t.mu is held.
 func (t *totals) absorb(l *edgeLife) {
-	t.absorbReleases(l)
-	t.absorbInstances(l)
-	t.absorbMirrors(l)
-	logs := map[string]gapless.LogTraffic{}
-	for _, x := range l.counted.Logs {
-		logs[x.App] = x
+	if !l.heard {
+		return
 	}
-	for _, x := range l.newest.Logs {
-		v, was := total(t.logs, x.App), logs[x.App]
-		v.App = x.App
-		v.Lines += grown(x.Lines, was.Lines)
-		v.Dropped += grown(x.Dropped, was.Dropped)
-	}
-	if x := l.newest.TLS; x != nil {
-		var was gapless.TLSTraffic
-		if l.counted.TLS != nil {
-			was = *l.counted.TLS
-		}
+	now, was := l.newest, l.counted
+	ofReleases.absorb(t.releases, now.Releases, was.Releases, func(k ofApp) { t.grown[k] = t.round })
+	ofInstances.absorb(t.instances, now.Instances, was.Instances, nil)
+	ofMirrors.absorb(t.mirrors, now.Mirrors, was.Mirrors, nil)
+	ofLogs.absorb(t.logs, now.Logs, was.Logs, nil)
+	if now.TLS != nil {
 		if t.tls == nil {
 			t.tls = &gapless.TLSTraffic{}
 		}
-		t.tls.Handshakes += grown(x.Handshakes, was.Handshakes)
-		t.tls.Resumed += grown(x.Resumed, was.Resumed)
-		t.tls.Failed += grown(x.Failed, was.Failed)
-		t.tls.Shed += grown(x.Shed, was.Shed)
+		grow(tlsCounts(t.tls), tlsCounts(now.TLS), tlsCounts(was.TLS))
 	}
-	now, was := l.newest.Shed, l.counted.Shed
-	t.shed.Connections += grown(now.Connections, was.Connections)
-	t.shed.Requests += grown(now.Requests, was.Requests)
-	t.shed.Overload += grown(now.Overload, was.Overload)
-	t.shed.Holds += grown(now.Holds, was.Holds)
-	l.counted = l.newest
-}
-
-func (t *totals) absorbReleases(l *edgeLife) {
-	before := map[ofApp]gapless.ReleaseTraffic{}
-	for _, x := range l.counted.Releases {
-		before[ofApp{x.App, x.Release}] = x
-	}
-	for _, x := range l.newest.Releases {
-		k := ofApp{x.App, x.Release}
-		was, counted := before[k]
-		if counted && t.releases[k] == nil && x.Requests == was.Requests && x.Status == was.Status {
-			continue // it was forgotten, and nothing came of it since
-		}
-		v := total(t.releases, k)
-		v.App, v.Release = x.App, x.Release
-		if !counted || x.Requests != was.Requests || x.Status != was.Status {
-			v.grown = t.round
-		}
-		v.Requests += grown(x.Requests, was.Requests)
-		v.Failed += grown(x.Failed, was.Failed)
-		v.Aborted += grown(x.Aborted, was.Aborted)
-		v.Retried += grown(x.Retried, was.Retried)
-		v.Spent += grown(x.Spent, was.Spent)
-		v.Over += grown(x.Over, was.Over)
-		v.Held += grown(x.Held, was.Held)
-		v.HeldMax = max(v.HeldMax, x.HeldMax)
-		for i := range x.Status {
-			v.Status[i] += grown(x.Status[i], was.Status[i])
-		}
-		if v.Latency == nil {
-			v.Latency = make([]uint64, gapless.LatencyBuckets)
-		}
-		for i := range min(len(x.Latency), len(v.Latency)) {
-			n := uint64(0)
-			if i < len(was.Latency) {
-				n = was.Latency[i]
-			}
-			v.Latency[i] += grown(x.Latency[i], n)
-		}
-	}
-}
-
-func (t *totals) absorbInstances(l *edgeLife) {
-	before := map[ofApp]gapless.InstanceTraffic{}
-	for _, x := range l.counted.Instances {
-		before[ofApp{x.App, x.Instance}] = x
-	}
-	for _, x := range l.newest.Instances {
-		k := ofApp{x.App, x.Instance}
-		v, was := total(t.instances, k), before[k]
-		v.App, v.Instance = x.App, x.Instance
-		v.Requests += grown(x.Requests, was.Requests)
-		v.Ejections += grown(x.Ejections, was.Ejections)
-	}
-}
-
-func (t *totals) absorbMirrors(l *edgeLife) {
-	before := map[ofApp]gapless.MirrorTraffic{}
-	for _, x := range l.counted.Mirrors {
-		before[ofApp{x.App, x.Rollout}] = x
-	}
-	for _, x := range l.newest.Mirrors {
-		v, was := total(t.mirrors, ofApp{x.App, x.Release}), before[ofApp{x.App, x.Rollout}]
-		v.App, v.Release = x.App, x.Release
-		v.Copied += grown(x.Copied, was.Copied)
-		v.Dropped += grown(x.Dropped, was.Dropped)
-		v.Answered += grown(x.Answered, was.Answered)
-		v.Failed += grown(x.Failed, was.Failed)
-		v.Compared += grown(x.Compared, was.Compared)
-		v.Different += grown(x.Different, was.Different)
-	}
+	grow(shedCounts(&t.shed), shedCounts(&now.Shed), shedCounts(&was.Shed))
+	l.counted = now
 }
 
 // sum is the report of all edges as if they were one: counters of all times,
@@ -220,6 +137,7 @@ func (t *totals) sum(live []gapless.EdgeReport, table gapless.Table) gapless.Edg
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.begin()
 	t.round++
 	for _, l := range t.lives {
 		t.absorb(l)
@@ -233,7 +151,7 @@ func (t *totals) sum(live []gapless.EdgeReport, table gapless.Table) gapless.Edg
 		}
 	}
 	for _, k := range inOrder(t.releases) {
-		x := t.releases[k].ReleaseTraffic
+		x := *t.releases[k]
 		x.Latency = slices.Clone(x.Latency)
 		out.Releases = append(out.Releases, x)
 	}
@@ -241,8 +159,8 @@ func (t *totals) sum(live []gapless.EdgeReport, table gapless.Table) gapless.Edg
 	for _, k := range inOrder(t.mirrors) {
 		out.Mirrors = append(out.Mirrors, *t.mirrors[k])
 	}
-	for _, app := range slices.Sorted(maps.Keys(t.logs)) {
-		out.Logs = append(out.Logs, *t.logs[app])
+	for _, k := range inOrder(t.logs) {
+		out.Logs = append(out.Logs, *t.logs[k])
 	}
 	if t.tls != nil {
 		sum := *t.tls
@@ -294,9 +212,7 @@ func (t *totals) forget(live []gapless.EdgeReport, table gapless.Table) {
 		}
 	}
 	maps.DeleteFunc(t.instances, func(k ofApp, _ *gapless.InstanceTraffic) bool { return !named[k] })
-	keys := slices.SortedFunc(maps.Keys(t.releases), func(a, b ofApp) int {
-		return cmp.Or(cmp.Compare(t.releases[b].grown, t.releases[a].grown), byName(a, b))
-	})
+	keys := slices.SortedFunc(maps.Keys(t.releases), t.byGrowth)
 	former, apps := map[string]int{}, map[string]bool{}
 	for _, k := range keys {
 		if named[k] {
@@ -308,11 +224,17 @@ func (t *totals) forget(live []gapless.EdgeReport, table gapless.Table) {
 		former[k.app]++
 		if former[k.app] > formerReleases || !routed[k.app] && !apps[k.app] {
 			delete(t.releases, k)
+			delete(t.grown, k)
 		}
 	}
 	told := func(k ofApp) bool { return t.releases[k] != nil || named[k] }
 	maps.DeleteFunc(t.mirrors, func(k ofApp, _ *gapless.MirrorTraffic) bool { return !told(k) })
-	maps.DeleteFunc(t.logs, func(app string, _ *gapless.LogTraffic) bool { return !routed[app] && !apps[app] })
+	maps.DeleteFunc(t.logs, func(k ofApp, _ *gapless.LogTraffic) bool { return !routed[k.app] && !apps[k.app] })
+}
+
+// byGrowth sorts the release that was given requests last first.
+func (t *totals) byGrowth(a, b ofApp) int {
+	return cmp.Or(cmp.Compare(t.grown[b], t.grown[a]), byName(a, b))
 }
 
 func byName(a, b ofApp) int { return cmp.Or(cmp.Compare(a.app, b.app), cmp.Compare(a.name, b.name)) }

@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"filippo.io/age"
 
 	"gapless"
+	"gapless/internal/durable"
 )
 
 // vault encrypts what must not lie on the disk as text: secrets, and the
@@ -137,37 +137,12 @@ func makeIdentity(path string) (*age.X25519Identity, error) {
 	}
 	text := fmt.Sprintf("# created: %s\n# public key: %s\n%s\n", time.Now().UTC().Format(time.RFC3339), id.Recipient(), id)
 	draft := path + ".new"
-	err = writeDurable(draft, []byte(text))
+	err = durable.Write(draft, []byte(text))
 	if err == nil {
 		err = os.Link(draft, path) // unlike rename it replaces nothing
 	}
 	if err = errors.Join(err, ignoreMissing(os.Remove(draft))); err != nil {
 		return nil, fmt.Errorf("make the key %s: %w", path, err)
 	}
-	return id, syncDir(filepath.Dir(path))
-}
-
-// writeDurable replaces a 0600 file in one step, and returns when the disk has it.
-func writeDurable(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+strings.TrimPrefix(filepath.Base(path), ".")+"-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, ignoreMissing(os.Remove(f.Name())))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return id, durable.Dir(filepath.Dir(path))
 }

@@ -9,12 +9,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"gapless"
+	"gapless/internal/durable"
 )
 
 // A client that comes back brings a ticket, which is encrypted with a key of
@@ -62,24 +62,7 @@ func WriteTickets(path string, now time.Time) error {
 	for _, t := range kept[:min(len(kept), mostTickets)] {
 		fmt.Fprintf(&b, "%d %s\n", t.made.Unix(), base64.StdEncoding.EncodeToString(t.key[:]))
 	}
-	return writeSecret(path, []byte(b.String()))
-}
-
-// writeSecret replaces a file with mode 0600.
-func writeSecret(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+	return durable.Write(path, []byte(b.String()))
 }
 
 // readTickets reads the file, newest key first.
