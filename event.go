@@ -17,4 +17,16 @@ type Event struct {
 	Step       int       `json:"step,omitempty"` // 1…Steps
 	Steps      int       `json:"steps,omitempty"`
 	Level      string    `json:"level,omitempty"` // "", "warn", "error"
+
+	Verdict *Verdict `json:"verdict,omitempty"` // of EventEvidence
+	Count   int      `json:"count,omitempty"`   // of EventComplaint: how often
 }
+
+// EventComplaint is the kind of events that tell what a release that was taken
+// back wrote most often.
+const EventComplaint = "instance.complaint"
+
+// EventEvidence is the kind of events that tell a verdict as evidence comes
+// in. Only those who follow a rollout at that moment hear them: they are not
+// kept, and have no number.
+const EventEvidence = "evidence"

@@ -8,27 +8,35 @@ import (
 
 // Rollout is the journey of traffic from the stable release to a candidate.
 type Rollout struct {
-	ID       string        `json:"id"`
-	App      string        `json:"app"`
-	Kind     string        `json:"kind"`           // "up", "deploy", "restart", "scale"
-	From     string        `json:"from,omitempty"` // stable release; "" on the first
-	To       string        `json:"to"`             // candidate
-	Plan     []Step        `json:"plan"`
-	Cursor   int           `json:"cursor"` // index of the current step
-	Outcome  Outcome       `json:"outcome"`
-	Reason   string        `json:"reason,omitempty"` // why it was taken back or failed
-	Hint     string        `json:"hint,omitempty"`
-	Started  time.Time     `json:"started"`
-	Finished time.Time     `json:"finished,omitzero"`
-	Instance string        `json:"instance,omitempty"` // label of the instance that failed it
-	LogTail  []string      `json:"log_tail,omitempty"` // last lines of that instance
-	Launched bool          `json:"launched"`           // an instance of the candidate had started
-	Strategy string        `json:"strategy,omitempty"`
-	Verdict  *Verdict      `json:"verdict,omitempty"` // the latest
-	Waiting  string        `json:"waiting,omitempty"` // why it waits for a person; "" if it does not
-	Weight   float64       `json:"weight"`            // the candidate's share now
-	Mirror   *MirrorCounts `json:"mirror,omitempty"`  // what became of copies of requests, if any were made
-	By       string        `json:"by,omitempty"`      // who asked for it, from the audit; told, not saved
+	ID         string        `json:"id"`
+	App        string        `json:"app"`
+	Kind       string        `json:"kind"`           // "up", "deploy", "restart", "scale"
+	From       string        `json:"from,omitempty"` // stable release; "" on the first
+	To         string        `json:"to"`             // candidate
+	Plan       []Step        `json:"plan"`
+	Cursor     int           `json:"cursor"` // index of the current step
+	Outcome    Outcome       `json:"outcome"`
+	Reason     string        `json:"reason,omitempty"` // why it was taken back or failed
+	Hint       string        `json:"hint,omitempty"`
+	Started    time.Time     `json:"started"`
+	Finished   time.Time     `json:"finished,omitzero"`
+	Instance   string        `json:"instance,omitempty"`   // label of the instance that failed it
+	LogTail    []string      `json:"log_tail,omitempty"`   // last lines of that instance
+	Complaints []LogCount    `json:"complaints,omitempty"` // what its instances wrote most often about trouble; told, not saved
+	Launched   bool          `json:"launched"`             // an instance of the candidate had started
+	Strategy   string        `json:"strategy,omitempty"`
+	Verdict    *Verdict      `json:"verdict,omitempty"` // the latest
+	Course     []Moment      `json:"course,omitempty"`  // how the verdict came about, see Along; never changed, only replaced
+	Waiting    string        `json:"waiting,omitempty"` // why it waits for a person; "" if it does not
+	Weight     float64       `json:"weight"`            // the candidate's share now
+	Mirror     *MirrorCounts `json:"mirror,omitempty"`  // what became of copies of requests, if any were made
+	By         string        `json:"by,omitempty"`      // who asked for it, from the audit; told, not saved
+}
+
+// LogCount is a line that was written again and again, but for numbers in it.
+type LogCount struct {
+	Text  string `json:"text"` // of the first one
+	Count int    `json:"count"`
 }
 
 // Outcome is how a rollout ended, or Running.

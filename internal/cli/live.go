@@ -100,6 +100,8 @@ func (l *live) frame(width, height int, last bool) []string {
 	lines := []string{l.head(r, width)}
 	lines = append(lines, l.traffic(r, width)...)
 	lines = append(lines, verdictLines(r)...)
+	lines = append(lines, explained(r)...)
+	lines = append(lines, complaintLines(r, 2)...)
 	lines = append(lines, copiesLines(r, 2)...)
 	if !last {
 		lines = append(lines, l.instances()...)

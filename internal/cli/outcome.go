@@ -65,7 +65,7 @@ func (c *command) waiting(r gapless.Rollout) {
 	if line := evidence(r); line != "" {
 		c.term.sayf("  %s", line)
 	}
-	for _, line := range copiesLines(r, 3) {
+	for _, line := range append(explained(r), append(complaintLines(r, 3), copiesLines(r, 3)...)...) {
 		c.term.sayf("%s", line)
 	}
 	c.term.hintf("go on: gapless resume %s · all traffic now: gapless promote %s · take it back: gapless abort %s", r.App, r.App, r.App)

@@ -90,6 +90,9 @@ func pastEvents(ctx context.Context, client *api.Client, r gapless.Rollout) ([]g
 			}
 			return events, err
 		}
+		if e.Kind == gapless.EventEvidence {
+			continue // of now
+		}
 		events = append(events, e)
 		if stop != nil {
 			stop.Reset(quiet)
@@ -127,6 +130,15 @@ func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
 		}
 		if r.Verdict.Kind != gapless.Worse {
 			t.answerf("  %s", plainText(r.Verdict.Reason))
+		}
+		for _, line := range append(explained(r), complaintLines(r, 5)...) {
+			t.answerf("%s", line)
+		}
+	}
+	if lines := courseLines(r, 8); len(lines) > 0 {
+		t.answerf("")
+		for _, line := range lines {
+			t.answerf("%s", line)
 		}
 	}
 	if lines := copiesLines(r, gapless.MostDifferences); len(lines) > 0 {

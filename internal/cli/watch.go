@@ -114,6 +114,9 @@ func (w *watcher) run(ctx context.Context) error {
 	for {
 		select {
 		case e := <-events:
+			if e.Kind == gapless.EventEvidence && !w.c.stream {
+				continue // too many to print; the view looks by itself
+			}
 			silent.Reset(w.heartbeat)
 			w.event(e)
 			if e.Kind == "rollout.waiting" && w.waits(ctx) {

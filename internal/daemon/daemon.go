@@ -32,30 +32,31 @@ import (
 
 // Daemon is a running control plane.
 type Daemon struct {
-	ctx       context.Context // ends with the process: work outlives the request that asked for it
-	home      Home
-	version   string
-	log       *slog.Logger
-	key       []byte // keys the hashes of releases
-	vault     *vault
-	store     *store.Store
-	trees     *snapshot.Store // what releases share
-	keeper    *keeper.Client
-	sup       *supervise.Supervisor
-	router    *router
-	hub       *hub
-	hooks     hooks
-	onces     onces
-	tokens    tokens
-	network   *network
-	certs     *acme.Manager
-	listening sync.Mutex // held while addresses are given back
-	claiming  sync.Mutex // held while it is looked whether what an app wants to serve is free, until it counts as taken
-	damage    *damage    // nil: the database is whole
-	records   *recorder
-	order     order
-	backup    chan struct{}  // looks whether a backup is due
-	work      sync.WaitGroup // runners, and releases under preparation
+	ctx        context.Context // ends with the process: work outlives the request that asked for it
+	home       Home
+	version    string
+	log        *slog.Logger
+	key        []byte // keys the hashes of releases
+	vault      *vault
+	store      *store.Store
+	trees      *snapshot.Store // what releases share
+	keeper     *keeper.Client
+	sup        *supervise.Supervisor
+	router     *router
+	hub        *hub
+	hooks      hooks
+	complained complained
+	onces      onces
+	tokens     tokens
+	network    *network
+	certs      *acme.Manager
+	listening  sync.Mutex // held while addresses are given back
+	claiming   sync.Mutex // held while it is looked whether what an app wants to serve is free, until it counts as taken
+	damage     *damage    // nil: the database is whole
+	records    *recorder
+	order      order
+	backup     chan struct{}  // looks whether a backup is due
+	work       sync.WaitGroup // runners, and releases under preparation
 
 	mu       sync.Mutex
 	apps     map[string]*app

@@ -15,6 +15,10 @@ const tailLines = 20
 // emit passes an event on. Before a rollout that was taken back is reported
 // as finished, the last words of the instance that failed it are told.
 func (d *Daemon) emit(e gapless.Event) {
+	if e.Kind == gapless.EventEvidence {
+		d.hub.tell(e)
+		return
+	}
 	if e.Kind == finished && e.Level == "error" && e.Rollout != "" {
 		d.lastWords(e)
 	}
@@ -31,7 +35,15 @@ func (d *Daemon) emit(e gapless.Event) {
 
 func (d *Daemon) lastWords(e gapless.Event) {
 	r, err := d.store.Rollout(d.ctx, e.Rollout)
-	if err != nil || r.Instance == "" {
+	if err != nil {
+		return
+	}
+	if suspicious(r) {
+		for _, c := range d.complaints(r) {
+			d.hub.emit(gapless.Event{Time: e.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: gapless.EventComplaint, Level: "warn", Message: c.Text, Count: c.Count})
+		}
+	}
+	if r.Instance == "" {
 		return
 	}
 	veil := d.veilOf(e.App, r.To)
@@ -51,6 +63,12 @@ func (d *Daemon) lastWords(e gapless.Event) {
 	if cause := likelyCause(tail); cause != "" {
 		d.hub.emit(gapless.Event{Time: e.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: "cause", Instance: r.Instance, Message: cause})
 	}
+}
+
+// suspicious reports whether bad answers of the candidate were seen, so that
+// its log may tell why.
+func suspicious(r *gapless.Rollout) bool {
+	return r.Verdict != nil && (r.Verdict.Evidence.Candidate.Bad > 0 || r.Verdict.Kind == gapless.Worse)
 }
 
 // veilOf hides the secrets of a release in what its instances and hooks print.

@@ -33,6 +33,23 @@ func (h *hub) emit(e gapless.Event) {
 		h.log.Error("event lost", "err", err, "event", e.Message)
 	}
 	h.log.Info("event", "app", e.App, "kind", e.Kind, "rollout", e.Rollout, "instance", e.Instance, "message", e.Message)
+	h.pass(e)
+}
+
+// tell passes on an event that nobody needs later. Who does not keep up
+// misses it.
+func (h *hub) tell(e gapless.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for ch, rollout := range h.listeners {
+		if rollout == e.Rollout && len(ch) < cap(ch)/2 {
+			ch <- e
+		}
+	}
+}
+
+// pass gives an event to those who listen. h.mu is held.
+func (h *hub) pass(e gapless.Event) {
 	for ch, rollout := range h.listeners {
 		if rollout != e.Rollout {
 			continue

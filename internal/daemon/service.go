@@ -438,11 +438,16 @@ func (d *Daemon) Rollout(ctx context.Context, id string) (gapless.Rollout, error
 	}
 	for _, e := range events {
 		switch e.Kind {
+		case gapless.EventComplaint:
+			r.Complaints = append(r.Complaints, gapless.LogCount{Text: e.Message, Count: e.Count})
 		case "instance.log":
 			r.LogTail = append(r.LogTail, e.Message)
 		case "cause":
 			r.Hint = e.Message
 		}
+	}
+	if r.Outcome == gapless.Running && suspicious(r) {
+		r.Complaints = d.complained.of(r, d.complaints)
 	}
 	signed, err := d.sign(ctx, []gapless.Rollout{*r})
 	if err != nil {

@@ -34,6 +34,7 @@ func (d *decision) weigh() {
 	d.s.Judge, d.s.Cursor, d.s.Folded = j, d.obs.Cursor, d.now
 	v := j.Verdict(d.share())
 	r.Verdict = &v
+	d.chart(v)
 	if v.Kind == gapless.Worse {
 		d.failed(v.Reason, "")
 	}
