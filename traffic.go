@@ -20,7 +20,7 @@ type EdgeReport struct {
 	FellBack    []string          `json:"fell_back,omitempty"` // apps whose lease ran out, so that they are served by Route.Fallback
 	Mirrors     []MirrorTraffic   `json:"mirrors,omitempty"`   // of apps whose requests are copied now, or were a moment ago
 	Shed        Shed              `json:"shed,omitzero"`       // what it refused to protect itself
-	Paced       map[string]uint64 `json:"paced,omitempty"`     // per app: version of the limits of age that it counts by; nil: it knows of no such limits
+	Paced       map[string]uint64 `json:"paced,omitzero"`      // per app: version of the limits of age that it counts by; nil: it knows of no such limits
 }
 
 // Shed counts what an edge process refused to protect itself. It is nobody's
@@ -44,7 +44,7 @@ type Counter struct {
 	Instance string  `json:"instance,omitempty"`
 	Weight   float64 `json:"weight"`            // the candidate's share when the coin was tossed, 0…1
 	Kind     string  `json:"kind,omitempty"`    // "": a good answer; else 5xx, refused, reset, timeout, …
-	Session  string  `json:"session,omitempty"` // SessionGood, SessionFirst or SessionAgain; "": the coin was of this request alone
+	Session  string  `json:"session,omitempty"` // SessionNew, …; "": the coin was of this request alone
 	Requests uint64  `json:"requests"`          // finished or found bad
 	Bad      uint64  `json:"bad"`
 	Late     uint64  `json:"late,omitempty"` // of Bad: their requests had been counted as good before
@@ -53,12 +53,19 @@ type Counter struct {
 }
 
 // What a counter's requests are to the sessions that they belong to, whose
-// coin was tossed once. Bad answers of one session depend on one another, so
-// that only the first one of each is independent evidence.
+// coin was tossed once. The requests of one session depend on one another: what
+// is independent is a session, which comes with its first request, and may turn
+// bad once.
 const (
+	SessionNew    = "new"     // good answers to the first requests of their sessions
+	SessionNewBad = "new-bad" // bad answers to them
+	SessionMore   = "more"    // good answers to requests that came later in their sessions
+	SessionLate   = "late"    // first bad answers of sessions that began with a good one
+	SessionAgain  = "again"   // bad answers of sessions that had one before
+
+	// Edges of an earlier version do not tell first requests from later ones.
 	SessionGood  = "good"  // good answers
-	SessionFirst = "first" // the first bad answer of its session
-	SessionAgain = "again" // bad answers of sessions that had one before
+	SessionFirst = "first" // first bad answers of their sessions
 )
 
 // InstanceTraffic is what goes through one instance. An instance that left

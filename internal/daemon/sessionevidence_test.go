@@ -44,7 +44,7 @@ func accused(t *testing.T, seed uint64, told bool) bool {
 		release string
 		weight  float64
 		fails   bool
-		failed  bool
+		begun   bool
 		left    int
 	}
 	rng := rand.New(rand.NewPCG(seed, 7))
@@ -65,14 +65,17 @@ func accused(t *testing.T, seed uint64, told bool) bool {
 			for range 20 {
 				i := rng.IntN(len(open))
 				s := &open[i]
-				k := edge.CounterKey{App: "a", Release: s.release, Version: uint64(version + 1), Weight: s.weight, Session: gapless.SessionGood}
+				k := edge.CounterKey{App: "a", Release: s.release, Version: uint64(version + 1), Weight: s.weight, Session: gapless.SessionNew}
+				if s.begun {
+					k.Session = gapless.SessionMore
+				}
 				if s.fails {
-					k.Kind, k.Session = "5xx", gapless.SessionFirst
-					if s.failed {
+					k.Kind, k.Session = "5xx", gapless.SessionNewBad
+					if s.begun {
 						k.Session = gapless.SessionAgain
 					}
-					s.failed = true
 				}
+				s.begun = true
 				if !told {
 					k.Session = ""
 				}

@@ -31,7 +31,7 @@ type recent struct {
 // CounterKey is what a counter counts by.
 type CounterKey struct {
 	App, Release, Instance, Kind string
-	Session                      string // see gapless.SessionGood
+	Session                      string // see gapless.SessionNew
 	Version                      uint64
 	Weight                       float64 // when the coin was tossed
 }

@@ -29,7 +29,7 @@ type session struct {
 	token
 	by     *sessions
 	counts bool // this request is evidence, and the coin was the session's
-	tell   bool // the client is to be told
+	tell   bool // the session begins with this request: the client is to be told
 }
 
 // maxTwins bounds how many cookies of one name are verified. A browser sends
@@ -154,12 +154,16 @@ func (x *exchange) begins(r *route, now int64, had *share, t *token) *share {
 // part says what an answer of this kind is to the request's session.
 func (x *exchange) part(kind string) string {
 	switch {
+	case kind == "" && x.session.tell:
+		return gapless.SessionNew
 	case kind == "":
-		return gapless.SessionGood
+		return gapless.SessionMore
 	case x.session.bad || !x.edge.firsts.add(x.session.id):
 		return gapless.SessionAgain
+	case x.session.tell && !x.booked:
+		return gapless.SessionNewBad
 	}
-	return gapless.SessionFirst
+	return gapless.SessionLate
 }
 
 // lines are the fields that the edge adds to an instance's answer, whose head

@@ -382,7 +382,10 @@ func evidenceOfSessions(t *testing.T, cfg Config) {
 		}
 		return n
 	}
-	before := sum(gapless.SessionGood)
+	begun := sum(gapless.SessionNew)
+	if sum(gapless.SessionMore) != 0 || begun == 0 {
+		t.Errorf("%d sessions, %d further requests", begun, sum(gapless.SessionMore))
+	}
 	for range 5 {
 		b.get("/")
 	}
@@ -392,8 +395,8 @@ func evidenceOfSessions(t *testing.T, cfg Config) {
 			t.Fatal(status)
 		}
 	}
-	if g, f, a := sum(gapless.SessionGood), sum(gapless.SessionFirst), sum(gapless.SessionAgain); g != before+5 || f != 1 || a != 3 {
-		t.Errorf("good %d (%d before), first %d, again %d", g, before, f, a)
+	if n, g, f, a := sum(gapless.SessionNew), sum(gapless.SessionMore), sum(gapless.SessionLate), sum(gapless.SessionAgain); n != begun || g != 5 || f != 1 || a != 3 {
+		t.Errorf("begun %d (%d before), more %d, late %d, again %d", n, begun, g, f, a)
 	}
 	// The next edge knows it from the cookie.
 	next := start(t, Config{Host: h, Generation: 2, Loops: cfg.Loops})
@@ -401,8 +404,27 @@ func evidenceOfSessions(t *testing.T, cfg Config) {
 	r.wait(20 * time.Second)
 	r = next
 	b.get("/")
-	if f, a := sum(gapless.SessionFirst), sum(gapless.SessionAgain); f != 0 || a != 1 {
-		t.Errorf("after an upgrade: first %d, again %d", f, a)
+	if f, a := sum(gapless.SessionLate), sum(gapless.SessionAgain); f != 0 || a != 1 {
+		t.Errorf("after an upgrade: late %d, again %d", f, a)
+	}
+	// A session whose first request fails is one that was bad from the start.
+	for b = (&browser{t: t, addr: addr}); b.cookie == ""; b.cookie = "" {
+		if status, _ := b.get("/"); status == 500 {
+			break
+		}
+	}
+	b.get("/")
+	failed := uint64(0)
+	for _, c := range r.report().Counters {
+		if c.Session == gapless.SessionNewBad && c.Release == "v2" && c.Weight == 0.25 {
+			failed += c.Bad
+		}
+		if c.Session == gapless.SessionNewBad && c.Bad != c.Requests {
+			t.Errorf("%+v", c)
+		}
+	}
+	if failed != 1 {
+		t.Errorf("%d sessions failed with their first request", failed)
 	}
 	// Who was sent somewhere without a coin is no evidence, whatever it brings.
 	table := sticky(4, good, bad, 0.5)

@@ -95,4 +95,18 @@ func TestFoldCountsASessionOnce(t *testing.T) {
 	if got[0].Validate() != nil || fmt.Sprint(cursor["e/3"]) != "[50 51]" {
 		t.Errorf("%v, cursor %v", got[0].Validate(), cursor)
 	}
+	// Edges that tell first requests from later ones: sessions are counted, each
+	// with its first request, also by a daemon that hears of both kinds of edges.
+	newer := gapless.EdgeReport{Start: "f", Seq: 1, Counters: []gapless.Counter{
+		of(1, gapless.SessionNew, 20, 0, 0), of(2, gapless.SessionNewBad, 3, 3, 0), of(3, gapless.SessionMore, 400, 0, 0),
+		of(4, gapless.SessionLate, 2, 5, 3), of(5, gapless.SessionAgain, 60, 61, 1),
+	}}
+	got, _ = Fold("a", Cursor{}, []gapless.EdgeReport{newer})
+	if d := cmp.Diff([]gapless.Tally{{Release: "v2", Weight: 0.1, Requests: 23, Bad: 8, Late: 5}}, got); d != "" {
+		t.Errorf("-want +have:\n%s", d)
+	}
+	got, _ = Fold("a", Cursor{}, []gapless.EdgeReport{report, newer})
+	if d := cmp.Diff([]gapless.Tally{{Release: "v2", Weight: 0.1, Requests: 133, Bad: 14, Late: 6}}, got); d != "" {
+		t.Errorf("-want +have:\n%s", d)
+	}
 }

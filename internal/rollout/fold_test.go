@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"encoding/json"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -47,15 +49,12 @@ func TestFold(t *testing.T) {
 		{"of nobody", Cursor{}, []gapless.EdgeReport{{Counters: []gapless.Counter{good}}}, nil, Cursor{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			was := map[string][2]uint64{}
-			for k, v := range c.cursor {
-				was[k] = v
-			}
+			was := maps.Clone(c.cursor)
 			got, next := Fold(simApp, c.cursor, c.reports)
 			if !slices.Equal(got, c.want) || !reflect.DeepEqual(next, c.next) {
 				t.Errorf("%+v %v\nwant %+v %v", got, next, c.want, c.next)
 			}
-			if len(was) != len(c.cursor) {
+			if !was.same(c.cursor) {
 				t.Error("the cursor that it was given changed")
 			}
 			for _, x := range got {
@@ -176,4 +175,53 @@ func clone(m map[string][2]uint64) map[string][2]uint64 {
 		out[k] = v
 	}
 	return out
+}
+
+// Paces are evidence as requests are: each is taken in once, and a cursor has
+// them only where there are any.
+func TestFoldTakesPacesOnce(t *testing.T) {
+	paces := func(n uint64) (p gapless.Paces) {
+		i := uint64(0)
+		numbers(&p, func(x *uint64) { i++; *x = n * i })
+		return p
+	}
+	of := func(n uint64, requests uint64, p gapless.Paces) gapless.Counter {
+		c := counter(n, "v2", "", requests, 0, 0)
+		c.Paces = p
+		return c
+	}
+	cursor := Cursor{}
+	sum := gapless.Tally{}
+	for seq, p := range []gapless.Paces{paces(1), paces(3), paces(3), paces(4)} {
+		tallies, next := Fold(simApp, cursor, []gapless.EdgeReport{{Start: "a", Seq: uint64(seq + 1), Counters: []gapless.Counter{of(1, 0, p), of(2, 5, gapless.Paces{})}}})
+		for _, x := range tallies {
+			sum.Requests, sum.Paces = sum.Requests+x.Requests, sum.Paces.Plus(x.Paces)
+		}
+		b, err := json.Marshal(next) // a daemon goes on from what was saved
+		if err != nil {
+			t.Fatal(err)
+		}
+		cursor = nil
+		if err := json.Unmarshal(b, &cursor); err != nil {
+			t.Fatal(err)
+		}
+		if !cursor.same(next) || len(cursor["a/1"]) != 2+paceNumbers || len(cursor["a/2"]) != 2 {
+			t.Fatalf("%v of %s", cursor, b)
+		}
+	}
+	if sum.Requests != 5 || sum.Paces != paces(4) {
+		t.Errorf("%+v", sum)
+	}
+	var old Cursor // of a daemon that knew of no paces
+	if err := json.Unmarshal([]byte(`{"a":[3,0],"a/1":[9,2],"odd":[],"less":[7],"none":null}`), &old); err != nil {
+		t.Fatal(err)
+	}
+	if old.at("a/1") != (place{requests: 9, bad: 2}) || old.at("odd") != (place{}) || old.at("less") != (place{requests: 7}) || old.at("none") != (place{}) || old.Seq("a") != 3 {
+		t.Errorf("%v", old)
+	}
+	var before map[string][2]uint64 // and one that is taken back reads what this one saved
+	b, _ := json.Marshal(cursor)
+	if err := json.Unmarshal(b, &before); err != nil || before["a/2"] != [2]uint64{5, 0} || before["a/1"] != [2]uint64{0, 0} {
+		t.Errorf("%v %v", before, err)
+	}
 }

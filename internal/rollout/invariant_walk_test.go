@@ -128,12 +128,12 @@ func (w *world) counted(s State) {
 	}
 	judged, n := seenBy(s), 0
 	check := func(release string, weight float64, got gapless.Arm) {
-		want := s.Cursor[total+release+"/"+strconv.FormatFloat(weight, 'g', -1, 64)]
-		if want[0] > 0 {
+		want := s.Cursor.at(total + release + "/" + strconv.FormatFloat(weight, 'g', -1, 64))
+		if want.requests > 0 {
 			n++
 		}
-		if got.Requests != want[0] || got.Bad != want[1] {
-			w.violate("of %s at %v %d requests (%d bad) were told and %d (%d bad) are counted", release, weight, want[0], want[1], got.Requests, got.Bad)
+		if got.Requests != want.requests || got.Bad != want.bad {
+			w.violate("of %s at %v %d requests (%d bad) were told and %d (%d bad) are counted", release, weight, want.requests, want.bad, got.Requests, got.Bad)
 		}
 	}
 	sum := uint64(0)

@@ -19,7 +19,7 @@ func (s *State) same(o *State) bool {
 		s.Held == o.Held && sameMaintenance(s.Maintenance, o.Maintenance) &&
 		s.Folded.Equal(o.Folded) && s.Watched == o.Watched && s.Looked.Equal(o.Looked) &&
 		slices.Equal(s.Members, o.Members) &&
-		sameMap(s.Counts, o.Counts) && sameMap(s.Drained, o.Drained) && sameMap(s.Next, o.Next) && sameMap(s.Cursor, o.Cursor) &&
+		sameMap(s.Counts, o.Counts) && sameMap(s.Drained, o.Drained) && sameMap(s.Next, o.Next) && s.Cursor.same(o.Cursor) &&
 		s.Shadowed.Equal(o.Shadowed) && (s.Mirrors == nil) == (o.Mirrors == nil) && maps.EqualFunc(s.Mirrors, o.Mirrors, gapless.MirrorCounts.Equal) &&
 		sameRollout(s.Rollout, o.Rollout) && sameJudge(s.Judge, o.Judge)
 }

@@ -177,7 +177,8 @@ func (w *world) Since(_ context.Context, _ string, cursor Cursor) ([]gapless.Tal
 	out, next := Fold(simApp, cursor, reports)
 	for _, t := range out {
 		key := total + t.Release + "/" + strconv.FormatFloat(t.Weight, 'g', -1, 64)
-		next[key] = [2]uint64{next[key][0] + t.Requests, next[key][1] + t.Bad}
+		sum := next.at(key)
+		next.set(key, place{sum.requests + t.Requests, sum.bad + t.Bad, sum.paces.Plus(t.Paces)})
 	}
 	if w.chance(w.faults.absurd) {
 		r := w.runner.state.Rollout
