@@ -48,6 +48,7 @@ type App struct {
 	Limits       Limits            `json:"limits,omitzero"`
 	Timeouts     Timeouts          `json:"timeouts,omitzero"`
 	ErrorPages   map[int]string    `json:"error_pages,omitempty"` // file of the tree per status
+	Notify       []Notify          `json:"notify,omitempty"`      // who is told what happens
 	Flags        *Flags            `json:"flags,omitempty"`       // given on the command line; the next deploy starts from them
 }
 

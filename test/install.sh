@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the real programs that tests run: Debian's curl, prometheus with
-# promtool, and setcap. With "bench" also those that benchmarks measure against and with: nginx, haproxy,
+# promtool, prometheus-alertmanager, and setcap. With "bench" also those that benchmarks measure against and with: nginx, haproxy,
 # caddy and wrk.
 # Does nothing where they are there already.
 #
@@ -19,6 +19,7 @@ command -v curl >/dev/null 2>&1 || need="$need curl"
 optional=""
 command -v setcap >/dev/null 2>&1 || [ -x /usr/sbin/setcap ] || optional="libcap2-bin"
 command -v promtool >/dev/null 2>&1 && command -v prometheus >/dev/null 2>&1 || need="$need prometheus"
+command -v prometheus-alertmanager >/dev/null 2>&1 || need="$need prometheus-alertmanager"
 if [ "${1:-}" = bench ]; then
 	command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || need="$need nginx-light"
 	command -v wrk >/dev/null 2>&1 || need="$need wrk"

@@ -60,6 +60,7 @@ type Service interface {
 	CloseNetwork(ctx context.Context) error
 
 	CertificateService
+	NotifyService
 	// Exec answers with a secret: only on the unix socket.
 	Exec(ctx context.Context, app string, req ExecRequest) (Exec, error)
 	// RunOnce starts a command of a release that is run once; OnceOutput yields

@@ -133,6 +133,10 @@ func (a *asked) RenewCertificate(context.Context, string) (Certificate, error) {
 	a.note("RenewCertificate")
 	return Certificate{}, nil
 }
+func (a *asked) TestNotify(context.Context, string) ([]NotifyAnswer, error) {
+	a.note("TestNotify")
+	return nil, nil
+}
 func (a *asked) Exec(context.Context, string, ExecRequest) (Exec, error) {
 	a.note("Exec")
 	return Exec{}, nil
@@ -263,6 +267,7 @@ func TestEveryEndpointHasAClientMethod(t *testing.T) {
 		"SetNetwork":       func() error { return first(c.SetNetwork(ctx, NetworkRequest{})) },
 		"CloseNetwork":     func() error { return c.CloseNetwork(ctx) },
 		"Certificates":     func() error { return first(c.Certificates(ctx)) },
+		"TestNotify":       func() error { return first(c.TestNotify(ctx, "shop")) },
 		"RenewCertificate": func() error { return first(c.RenewCertificate(ctx, "shop.test")) },
 		"Exec":             func() error { return first(c.Exec(ctx, "shop", ExecRequest{})) },
 		"RunOnce":          func() error { return first(c.RunOnce(ctx, "shop", OnceRequest{})) },

@@ -264,6 +264,9 @@ func endpoints() []endpoint {
 				return c.RenewCertificate(c.r.Context(), c.r.PathValue("name"))
 			}),
 
+		do("POST", "/apps/{app}/notify/test", "notify.test", deploy, "Send one message to each target that the app tells, and say what it answered",
+			func(c *visit) ([]NotifyAnswer, error) { return c.TestNotify(c.r.Context(), c.app()) }),
+
 		ask("POST", "/apps/{app}/exec", "exec", admin, "Directory, environment and user of an instance or release, to run a command there",
 			func(c *visit, req ExecRequest) (Exec, error) {
 				c.act.Detail = strings.Join(strings.Fields(req.Release+" "+req.Instance+" "+req.Program), " ") // arguments may be secrets

@@ -41,7 +41,7 @@ var groups = []struct {
 	{"Look:", []string{"status", "top", "logs", "releases", "history", "show", "audit", "certs", "metrics"}},
 	{"Steer a rollout:", []string{"pause", "resume", "promote", "abort"}},
 	{"Steer traffic:", []string{"hold", "maintenance"}},
-	{"Configure:", []string{"init", "import", "config", "secrets"}},
+	{"Configure:", []string{"init", "import", "config", "secrets", "notify"}},
 	{"Gapless itself:", []string{"install", "uninstall", "upgrade", "backup", "restore", "keeper", "proxy", "demo", "api", "token", "completion", "version"}},
 }
 

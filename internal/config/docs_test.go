@@ -39,6 +39,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("logs.", r.logKeys(&gapless.LogPolicy{}))
 	add("access_log.", r.accessLogKeys(&gapless.AccessLog{}))
 	add("releases.", r.releaseKeys(&gapless.ReleasePolicy{}))
+	add("notify.", r.notifyKeys(&gapless.Notify{}))
 	add("processes.<name>.", s.processKeys(r, &gapless.Process{}))
 
 	documented := map[string]bool{}

@@ -207,6 +207,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		add("env_file", a.EnvFiles, flagOf(len(in.EnvFiles) > 0 && !s.given["env_file"], len(now.EnvFiles) > 0, "--env-file"), "default")
 	}
 	add("logs", map[string]any{"max_size": size(a.Logs.MaxSize), "max_age": a.Logs.MaxAge.String(), "keep": a.Logs.Keep}, "", "default")
+	if len(a.Notify) > 0 {
+		add("notify", notifyShown(a.Notify), "", "default")
+	}
 	processes := map[string]any{}
 	for _, p := range a.Processes {
 		if !p.Web() {

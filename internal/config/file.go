@@ -27,7 +27,7 @@ const (
 
 // laterKeys are words of the design that a person may try already.
 var laterKeys = []string{
-	"flags", "migrate", "migrations", "metrics", "notify", "image", "driver",
+	"flags", "migrate", "migrations", "metrics", "image", "driver",
 }
 
 // settings is what gapless.yaml says, before package.json and the command
@@ -161,6 +161,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"env_file":        s.envFile(r),
 		"logs":            r.logs(&a.Logs),
 		"access_log":      s.ofWeb(r, r.accessLog(&a.AccessLog)),
+		"notify":          r.notify(&a.Notify),
 		"processes":       s.processList(r),
 	}
 	for key, set := range keys {

@@ -165,6 +165,7 @@ func (s *settings) forms(r *reader) map[string]schema {
 			"path": about("absolute; default: access.log among the app's logs", text(`^/`)), "format": oneOf(gapless.AccessFormats()),
 			"query":    about("write what follows the ?, too", trueOrFalse()),
 			"max_size": sizeOf(), "max_age": durationForm(), "keep": about("rotated files kept", whole(0, 1000))}))),
+		"notify":    about("who is told what happens to the app", notifyForm(r)),
 		"processes": about("processes beside the web process", schema{"type": "object", "propertyNames": name, "additionalProperties": anyOf(run, process)}),
 	}
 }

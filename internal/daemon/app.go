@@ -67,5 +67,6 @@ func (j journal) Save(ctx context.Context, s rollout.State) error {
 	if err := j.d.records.save(s); err != nil {
 		j.d.log.Warn("the copy beside the database is old", "err", err)
 	}
+	j.d.notices.see(s)
 	return nil
 }

@@ -58,6 +58,8 @@ type Daemon struct {
 	backup     chan struct{}  // looks whether a backup is due
 	work       sync.WaitGroup // runners, and releases under preparation
 
+	notices *notices
+
 	mu       sync.Mutex
 	apps     map[string]*app
 	releases map[string]*gapless.Release // by app/name; releases never change
@@ -92,6 +94,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.store.Close()) }()
 	d.hooks.d = d
+	d.notices = newNotices(d)
 	d.onces.d, d.onces.known = d, map[string]*once{}
 	door := &api.Server{Service: d, Gate: d, Log: d.log}
 	d.network = &network{home: home, handler: door.Remote(), log: d.log}
@@ -143,6 +146,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	d.work.Go(func() { d.router.renewKeys(ctx) })
 	d.work.Go(func() { d.router.keepTotals(ctx) })
 	d.work.Go(func() { d.keepCertificates(ctx) })
+	d.work.Go(func() { d.notices.run(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
 	if err != nil {
@@ -263,6 +267,7 @@ func (d *Daemon) abandon(ctx context.Context, name string, s rollout.State) erro
 		}
 		r.Outcome, r.Finished, r.Reason = gapless.NothingStarted, time.Now(), "the daemon was restarted while the release was being made"
 		r.Hint = "deploy again"
+		d.notices.tell(name, outcomeOf(r), s.Stable) // before it is saved: it is not looked at again
 		if err := d.store.SaveRollout(ctx, &r); err != nil {
 			return err
 		}

@@ -241,6 +241,7 @@ func (d *Daemon) fail(a *app, r gapless.Rollout, err error) {
 	a.mu.Lock()
 	a.failed = &r
 	a.mu.Unlock()
+	d.notices.tell(a.name, outcomeOf(r), r.To, r.From)
 	if err := d.store.SaveRollout(d.ctx, &r); err != nil {
 		d.log.Error("save a failed rollout", "err", err)
 	}
