@@ -208,7 +208,9 @@ func TestAnswers(t *testing.T) {
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	reached := false
 	other, _ := receive(t, func(http.ResponseWriter, *http.Request) { reached = true })
-	s, _ := receive(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect) })
+	s, _ := receive(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	})
 	a := New("x", nil).Send(t.Context(), Target{URL: s.URL}, rolledBack)
 	if a.OK || !a.Final || reached || !strings.Contains(a.Text, "redirect") {
 		t.Errorf("%+v, reached %v", a, reached)
