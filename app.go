@@ -19,26 +19,27 @@ type App struct {
 	Balance      Balance           `json:"balance,omitzero"`   // how the edge spreads requests
 	Protocol     string            `json:"protocol,omitempty"` // that instances speak: ProtocolH2C, or "" for HTTP/1.1
 	Forwarding   Forwarding        `json:"forwarding,omitzero"`
-	Socket       bool              `json:"socket,omitempty"`  // instances listen on a unix socket, whose path is in PORT; else on a TCP port
-	Drain        Duration          `json:"drain"`             // longest wait for in-flight work before an instance is stopped
-	Grace        Duration          `json:"grace"`             // between SIGTERM and SIGKILL
-	StartTimeout Duration          `json:"start_timeout"`     // an instance must be ready within this time
-	Hold         Duration          `json:"hold"`              // longest wait of a request while no release has a ready instance
-	Soak         Duration          `json:"soak"`              // how long a rolling rollout watches its first batch
-	Strategy     string            `json:"strategy"`          // StrategyRolling, StrategyBlueGreen, StrategyCanary
-	Steps        []Step            `json:"steps,omitempty"`   // written by the user, instead of the strategy's own plan
-	Judge        JudgeSpec         `json:"judge"`             // what a judged step asks for
-	Mirror       Mirror            `json:"mirror,omitzero"`   // how requests are copied to a candidate
-	Keep         Duration          `json:"keep,omitempty"`    // blue-green: how long the old set stays warm after promote
-	Flip         bool              `json:"flip,omitempty"`    // blue-green: all traffic at once, no judged step before it
-	Preview      *Preview          `json:"preview,omitempty"` // how people reach a candidate before it has traffic
-	Strip        bool              `json:"strip,omitempty"`   // instances get the URL without Path
-	Sticky       Duration          `json:"sticky,omitempty"`  // the coin of a rollout is tossed once per client for so long; 0: for each request
-	Match        []MatchRule       `json:"match,omitempty"`   // requests that go to the candidate whatever the coin
-	Skew         string            `json:"skew,omitempty"`    // SkewPin, or "": what a page loads may come from another release
-	Shared       []string          `json:"shared,omitempty"`  // directories that outlive releases, relative to the tree
-	User         string            `json:"user,omitempty"`    // run instances as this system user
-	Env          map[string]string `json:"env,omitempty"`     // set for every process
+	Socket       bool              `json:"socket,omitempty"`    // instances listen on a unix socket, whose path is in PORT; else on a TCP port
+	SocketFD     bool              `json:"socket_fd,omitempty"` // with Socket: keeper makes it, and hands it over as descriptor 3
+	Drain        Duration          `json:"drain"`               // longest wait for in-flight work before an instance is stopped
+	Grace        Duration          `json:"grace"`               // between SIGTERM and SIGKILL
+	StartTimeout Duration          `json:"start_timeout"`       // an instance must be ready within this time
+	Hold         Duration          `json:"hold"`                // longest wait of a request while no release has a ready instance
+	Soak         Duration          `json:"soak"`                // how long a rolling rollout watches its first batch
+	Strategy     string            `json:"strategy"`            // StrategyRolling, StrategyBlueGreen, StrategyCanary
+	Steps        []Step            `json:"steps,omitempty"`     // written by the user, instead of the strategy's own plan
+	Judge        JudgeSpec         `json:"judge"`               // what a judged step asks for
+	Mirror       Mirror            `json:"mirror,omitzero"`     // how requests are copied to a candidate
+	Keep         Duration          `json:"keep,omitempty"`      // blue-green: how long the old set stays warm after promote
+	Flip         bool              `json:"flip,omitempty"`      // blue-green: all traffic at once, no judged step before it
+	Preview      *Preview          `json:"preview,omitempty"`   // how people reach a candidate before it has traffic
+	Strip        bool              `json:"strip,omitempty"`     // instances get the URL without Path
+	Sticky       Duration          `json:"sticky,omitempty"`    // the coin of a rollout is tossed once per client for so long; 0: for each request
+	Match        []MatchRule       `json:"match,omitempty"`     // requests that go to the candidate whatever the coin
+	Skew         string            `json:"skew,omitempty"`      // SkewPin, or "": what a page loads may come from another release
+	Shared       []string          `json:"shared,omitempty"`    // directories that outlive releases, relative to the tree
+	User         string            `json:"user,omitempty"`      // run instances as this system user
+	Env          map[string]string `json:"env,omitempty"`       // set for every process
 	EnvFiles     []string          `json:"env_files,omitempty"`
 	Assets       []string          `json:"assets,omitempty"`  // directories of the tree whose files outlive their release while it is kept
 	Releases     ReleasePolicy     `json:"releases,omitzero"` // how long releases are kept

@@ -125,7 +125,7 @@ func explain(in Input, cpus int) ([]Setting, error) {
 			add("access_log", explainAccessLog(a.AccessLog), "", "default")
 		}
 		if s.given["socket"] {
-			add("socket", a.Socket, "", "default")
+			add("socket", explainSocket(&a), "", "default")
 		}
 	}
 	for _, d := range []struct {

@@ -136,7 +136,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"trusted_proxies": s.ofWeb(r, r.list(&a.Forwarding.Trusted, "trusted_proxies", parseNetwork)),
 		"proxy_protocol":  s.ofWeb(r, r.list(&a.Forwarding.Proxies, "proxy_protocol", parseNetwork)),
 		"trace":           s.ofWeb(r, r.word(&a.Forwarding.Trace, "trace", []string{gapless.TracePass})),
-		"socket":          s.ofWeb(r, r.boolean(&a.Socket, "socket")),
+		"socket":          s.ofWeb(r, r.socket(a)),
 		"drain":           r.duration(&a.Drain, "drain", 0, time.Hour),
 		"grace":           r.duration(&a.Grace, "grace", 0, 10*time.Minute),
 		"start_timeout":   r.duration(&a.StartTimeout, "start_timeout", time.Second, time.Hour),

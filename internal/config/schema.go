@@ -130,7 +130,7 @@ func (s *settings) forms(r *reader) map[string]schema {
 		"trusted_proxies": about("networks whose proxies are believed what they say about clients", oneOrMore(someText())),
 		"proxy_protocol":  about("networks whose connections begin with a PROXY protocol header", oneOrMore(someText())),
 		"trace":           about("pass: traceparent is only passed on, not made", oneOf([]string{gapless.TracePass})),
-		"socket":          about("instances listen on a unix socket, whose path is in PORT", trueOrFalse()),
+		"socket":          about("instances listen on a unix socket: true, its path is in PORT; fd, it is handed over as descriptor 3", anyOf(trueOrFalse(), schema{"enum": []string{"fd"}})),
 		"drain":           about("longest wait for in-flight work before an instance is stopped", durationForm()),
 		"grace":           about("between SIGTERM and SIGKILL", durationForm()),
 		"start_timeout":   about("an instance must be ready within this time", durationForm()),

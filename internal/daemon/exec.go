@@ -67,6 +67,9 @@ func (d *Daemon) meant(name string, req api.ExecRequest) (rel *gapless.Release, 
 		}
 		return nil, "", "", err
 	}
+	if rel.Spec.SocketFD {
+		port = "" // its socket was handed over, and PORT says nothing
+	}
 	if process == "" {
 		if len(rel.Spec.Processes) == 0 {
 			return nil, "", "", gapless.Errorf(gapless.Conflict, "release %s of %s has no process", release, name)

@@ -15,7 +15,7 @@ type keeperHost struct{ k *keeper.Client }
 func (h keeperHost) Start(ctx context.Context, s supervise.Spec) (int, error) {
 	spec := keeper.Spec{
 		ID: s.ID, Argv: s.Argv, Env: s.Env, Dir: s.Dir, Cgroups: s.Cgroups,
-		OOMScoreAdj: s.OOMScoreAdj, Grace: s.Grace, Meta: s.Meta,
+		OOMScoreAdj: s.OOMScoreAdj, Grace: s.Grace, Meta: s.Meta, Listen: s.Listen,
 		Log: &keeper.Log{Path: s.Log.Path, Label: s.Log.Label, MaxSize: s.Log.MaxSize, MaxAge: s.Log.MaxAge, Keep: s.Log.Keep},
 	}
 	if s.User != nil {

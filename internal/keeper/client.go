@@ -159,6 +159,10 @@ func (c *Client) Listeners(ctx context.Context) (addrs []string, err error) {
 // or exited and not yet forgotten.
 func (c *Client) Start(ctx context.Context, spec Spec) (p Proc, err error) {
 	err = c.call(ctx, opStart, spec, &p)
+	if spec.Listen != "" && gapless.CodeOf(err) == gapless.Unsupported {
+		err = gapless.Errorf(gapless.Unsupported, "the keeper that runs is older than socket: fd, and cannot hand a socket over").
+			WithHint("gapless upgrade brings it up to date")
+	}
 	return p, err
 }
 
@@ -418,7 +422,7 @@ func send(conn *net.UnixConn, id uint64, op string, args any) error {
 		ID   uint64 `json:"id"`
 		Op   string `json:"op"`
 		Args any    `json:"args"`
-	}{since(op), id, op, args})
+	}{since(op, args), id, op, args})
 	if err != nil {
 		return err
 	}

@@ -76,6 +76,10 @@ type Spec struct {
 	OOMScoreAdj int           `json:"oom_score_adj,omitempty"`
 	Grace       time.Duration `json:"grace_ns,omitempty"` // between SIGTERM and SIGKILL at keeper's own shutdown
 	Meta        string        `json:"meta,omitempty"`     // opaque, returned by List and Watch
+
+	// Listen is the absolute path of a unix socket that keeper makes and the
+	// process gets as descriptor 3. A keeper of protocol 2 does not know it.
+	Listen string `json:"listen,omitempty"`
 }
 
 // LogValue keeps environment and arguments out of logs.
@@ -97,6 +101,8 @@ func (s Spec) validate() error {
 		return gapless.Errorf(gapless.Invalid, "start %s: no command", s.ID)
 	case s.Dir != "" && !filepath.IsAbs(s.Dir):
 		return gapless.Errorf(gapless.Invalid, "start %s: directory %s is not absolute", s.ID, s.Dir)
+	case s.Listen != "" && (!filepath.IsAbs(s.Listen) || strings.ContainsRune(s.Listen, 0)):
+		return gapless.Errorf(gapless.Invalid, "start %s: socket %q is not an absolute path", s.ID, s.Listen)
 	}
 	return s.Log.validate()
 }

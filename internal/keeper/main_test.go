@@ -91,6 +91,19 @@ func role(name string, args []string) int {
 			fmt.Fprintln(conn, os.Getpid())
 			conn.Close()
 		}
+	case "handed": // accepts on descriptor 3, and says its pid to each connection
+		ln, err := net.FileListener(os.NewFile(3, "handed"))
+		if err != nil {
+			return 1
+		}
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return 1
+			}
+			fmt.Fprintln(conn, os.Getpid())
+			conn.Close()
+		}
 	case "eat": // memory, until killed
 		var all [][]byte
 		for {

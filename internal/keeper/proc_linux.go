@@ -115,6 +115,16 @@ func (k *keeper) tryLaunch(p *proc, s Spec) error {
 		return gapless.Errorf(gapless.NotStarted, "start %s: %w", s.ID, err)
 	}
 	defer out.close()
+	files := out.files()
+	if s.Listen != "" {
+		fd, err := listenAt(s.Listen)
+		if err != nil {
+			out.abort(k)
+			return gapless.Errorf(gapless.NotStarted, "start %s: make its socket %s: %w", s.ID, s.Listen, err)
+		}
+		defer unix.Close(fd)
+		files = append(files, uintptr(fd))
+	}
 
 	// The next keeper can find it, and hold its pipes, from before it exists.
 	k.mu.Lock()
@@ -123,6 +133,7 @@ func (k *keeper) tryLaunch(p *proc, s Spec) error {
 	k.mu.Unlock()
 	if err != nil {
 		out.abort(k)
+		unlink(s.Listen)
 		return gapless.Errorf(gapless.NotStarted, "start %s: %w", s.ID, err)
 	}
 
@@ -131,12 +142,13 @@ func (k *keeper) tryLaunch(p *proc, s Spec) error {
 	pid, err := p.cgroups.fork(argv0, s.Argv, &syscall.ProcAttr{
 		Dir:   s.Dir,
 		Env:   append(env, RunEnv+"="+k.cfg.RunDir),
-		Files: out.files(),
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Credential: credential(s)},
 	})
 	if err != nil {
 		k.fork.Unlock()
 		out.abort(k)
+		unlink(s.Listen)
 		return explainStart(s, argv0, err)
 	}
 	k.mu.Lock()

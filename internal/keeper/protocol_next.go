@@ -3,4 +3,4 @@
 package keeper
 
 // Protocol of the version after this one; see next_linux.go.
-const Protocol = 3
+const Protocol = 4

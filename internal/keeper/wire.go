@@ -39,8 +39,11 @@ const (
 	opUpgrade   = "upgrade" // since version 2
 )
 
-// since is the protocol version that brought an op.
-func since(op string) int {
+// since is the protocol version that brought an op, or one of its arguments.
+func since(op string, args any) int {
+	if s, ok := args.(Spec); ok && s.Listen != "" {
+		return 3
+	}
 	switch op {
 	case opHold, opHeld, opUpgrade:
 		return 2

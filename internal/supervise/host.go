@@ -39,6 +39,7 @@ type Spec struct {
 	OOMScoreAdj int
 	Grace       time.Duration // for when the host has to stop it by itself
 	Meta        string        // given back by List; holds no secrets
+	Listen      string        // path of a unix socket that the host makes and the process gets as descriptor 3; "": none
 }
 
 // User is a resolved system user.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +72,20 @@ func (h *procHost) Start(_ context.Context, s Spec) (int, error) {
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true}}
 	if s.User != nil {
 		c.SysProcAttr.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
+	}
+	if s.Listen != "" {
+		l, err := net.Listen("unix", s.Listen)
+		if err != nil {
+			return 0, err
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		defer l.Close()
+		f, err := l.(*net.UnixListener).File()
+		if err != nil {
+			return 0, err
+		}
+		defer f.Close()
+		c.ExtraFiles = []*os.File{f}
 	}
 	if err := c.Start(); err != nil {
 		return 0, err

@@ -194,6 +194,9 @@ func (i *instance) attend(p *process) (c crash, crashed bool) {
 			w := whyExited(exit, after, i.proc.Memory)
 			if p.socket != "" && !ready && exit.Code > 0 && w.hint == "" {
 				w.hint = "see its log; " + asNumber
+				if i.rel.Spec.SocketFD {
+					w.hint = "see its log; " + asDescriptor
+				}
 			}
 			return crash{w, &exit, ready && after >= calmAfter}, true
 		case <-i.stop:
@@ -227,7 +230,7 @@ func (i *instance) getReady(ctx context.Context, p *process) (address string, w 
 	app := i.rel.Spec
 	r := readiness{
 		h2c: app.Protocol == gapless.ProtocolH2C,
-		pid: p.pid, port: p.port, socket: p.socket, health: app.Health,
+		pid: p.pid, port: p.port, socket: p.socket, handed: app.SocketFD, health: app.Health,
 		timeout: orDefault(app.StartTimeout.Std(), defaultTimeout),
 	}
 	if len(app.Hosts) > 0 && !strings.Contains(app.Hosts[0], "*") {

@@ -129,9 +129,17 @@ func (i *instance) spec(p *process) (Spec, error) {
 	if err != nil {
 		return Spec{}, err
 	}
-	r, err := makeRecipe(in, i.rel, i.values, u, p.listens(), s.cfg.TZ)
+	handed := p.socket != "" && app.SocketFD
+	port := p.listens()
+	if handed {
+		port = ""
+	}
+	r, err := makeRecipe(in, i.rel, i.values, u, port, s.cfg.TZ)
 	if err != nil {
 		return Spec{}, err
+	}
+	if handed {
+		r = r.handed()
 	}
 	log, err := s.logFile(in.App)
 	if err != nil {
@@ -157,6 +165,9 @@ func (i *instance) spec(p *process) (Spec, error) {
 		ID: p.hostID, Argv: r.argv, Env: r.env, Dir: r.dir,
 		Log:     Log{Path: log, Label: in.Label(), MaxSize: app.Logs.MaxSize, MaxAge: app.Logs.MaxAge.Std(), Keep: app.Logs.Keep},
 		Cgroups: p.cgroups, OOMScoreAdj: oomScoreAdj, Grace: app.Grace.Std(), Meta: string(m),
+	}
+	if handed {
+		spec.Listen = p.socket
 	}
 	if app.User != "" {
 		spec.User = u

@@ -23,6 +23,7 @@ type readiness struct {
 	pid     int
 	port    int
 	socket  string // path, instead of a port
+	handed  bool   // the socket was there before the process: only an answer says that it accepts
 	health  gapless.Health
 	h2c     bool   // it speaks HTTP/2 from the first byte
 	host    string // Host header of the probe; "" is the address
@@ -60,13 +61,13 @@ func (r readiness) wait(ctx context.Context, report func(why)) (address string, 
 		switch {
 		case stolen != nil:
 			f, found = *stolen, true
-		case conn != nil && r.health.Path == "":
+		case conn != nil && r.health.Path == "" && !r.handed:
 			conn.Close()
 			return addressOf(conn), why{}
 		case conn != nil:
 			if f, found = r.probe(ctx, conn); found {
 				good = 0
-			} else if good++; good >= orDefault(r.health.Healthy, 2) {
+			} else if good++; good >= orDefault(r.health.Healthy, 2) || r.health.Path == "" {
 				return addressOf(conn), why{}
 			}
 		case time.Since(surveyed) > surveyEvery:
@@ -179,6 +180,9 @@ func (r readiness) stolen(s survey) *fault {
 }
 
 func (r readiness) nowhere() fault {
+	if r.handed {
+		return fault{publish: 10 * time.Second, why: notAccepted}
+	}
 	if r.socket != "" {
 		return fault{publish: 10 * time.Second, why: why{"does not listen on the unix socket that it was given in PORT: " + r.socket, asNumber}}
 	}
@@ -257,15 +261,20 @@ func (r readiness) serves(ctx context.Context, at []netip.AddrPort) bool {
 	return false
 }
 
-// probe asks the health path once.
+// probe asks the health path once, or without one for any answer.
 func (r readiness) probe(ctx context.Context, conn net.Conn) (f fault, failed bool) {
+	anything := r.health.Path == ""
+	r.health.Path = orDefault(r.health.Path, "/")
 	status, err := r.get(ctx, conn)
-	if err == nil && status >= 200 && status < 400 {
+	if err == nil && (anything || status >= 200 && status < 400) {
 		return fault{}, false
 	}
 	w := why{reason: fmt.Sprintf("GET %s answered %d", r.health.Path, status)}
+	late := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded):
+	case late && r.handed:
+		return r.notTaken(), true
+	case late:
 		w.reason = fmt.Sprintf("GET %s did not answer within %s", r.health.Path, short(r.probeTimeout()))
 		w.hint = "the program accepts connections but does not answer: see its log, or raise health.timeout"
 	case err != nil:

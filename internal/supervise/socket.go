@@ -122,6 +122,33 @@ type socketSurvey struct {
 // asNumber is the hint for programs that take PORT for a number.
 const asNumber = "with socket: true PORT is the path of a unix socket: pass process.env.PORT to listen() as it is, without parseInt or Number and without a host; or remove socket: from gapless.yaml"
 
+// asDescriptor is the hint for programs that do not take what they are handed.
+const asDescriptor = "with socket: fd the program is to accept on descriptor 3 (LISTEN_FDS=1, GAPLESS_SOCKET_FD=3): server.listen({ fd: 3 }) in Node; or remove socket: from gapless.yaml"
+
+// notAccepted is why a process is not ready that was handed its socket.
+var notAccepted = why{"accepts nothing on the socket that it was handed as descriptor 3", asDescriptor}
+
+// notTaken explains why nobody answers on a socket that the process was handed.
+func (r readiness) notTaken() fault {
+	if s, err := surveyTree(r.pid); err == nil {
+		if f := r.notOnSocket(s); f.confirm != nil {
+			return f
+		}
+	}
+	return fault{why: notAccepted, publish: 2 * time.Second}
+}
+
+// handed is a recipe of a process that is handed its socket as descriptor 3, as
+// systemd does it. LISTEN_PID names the process itself, so that a shell has to
+// put it in, where there is one: libraries for that believe nothing without.
+func (r recipe) handed() recipe {
+	r.env = append(r.env, "LISTEN_FDS=1", "GAPLESS_SOCKET_FD=3")
+	if sh := "/bin/sh"; executable(sh) {
+		r.argv = append([]string{sh, "-c", `LISTEN_PID=$$; export LISTEN_PID; exec "$@"`, "sh"}, r.argv...)
+	}
+	return r
+}
+
 // notOnSocket explains, from where the process does listen, why nothing
 // accepts on its socket.
 func (r readiness) notOnSocket(s survey) fault {
@@ -137,8 +164,12 @@ func (r readiness) notOnSocket(s survey) fault {
 		return r.nowhere()
 	}
 	elsewhere := s.own
+	w := why{fmt.Sprintf("listens on TCP port %s, and was given the unix socket %s in PORT", strings.Join(names, " and "), r.socket), asNumber}
+	if r.handed {
+		w = why{fmt.Sprintf("listens on TCP port %s, and was handed a unix socket as descriptor 3", strings.Join(names, " and ")), asDescriptor}
+	}
 	return fault{publish: 3 * time.Second, fail: 5 * time.Second,
-		why:     why{fmt.Sprintf("listens on TCP port %s, and was given the unix socket %s in PORT", strings.Join(names, " and "), r.socket), asNumber},
+		why:     w,
 		confirm: func(ctx context.Context) bool { return r.serves(ctx, elsewhere) },
 	}
 }

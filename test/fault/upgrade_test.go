@@ -61,7 +61,7 @@ func TestUpgrades(t *testing.T) {
 				t.Errorf("%s runs from %s, the daemon from %s", name, exe, want)
 			}
 		}
-		if got, want := protocol(t, r), 2+(i+1)%2; got != want {
+		if got, want := protocol(t, r), keeper.Protocol+(i+1)%2; got != want {
 			t.Errorf("keeper speaks protocol %d, not %d", got, want)
 		}
 		if done != nil {

@@ -62,6 +62,9 @@ func rolling(t *testing.T, app string, n int) {
 	if app == "express" { // reached by unix sockets
 		extra = "socket: true\n"
 	}
+	if app == "koa" { // handed over as descriptor 3
+		extra = "socket: fd\n"
+	}
 	configure(r, app, n, extra)
 	r.Rollout(0, "up")
 	m := mix

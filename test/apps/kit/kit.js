@@ -21,7 +21,7 @@ function setting(name, otherwise = '') {
 
 const release = process.env.GAPLESS_RELEASE || setting('VERSION', 'v0');
 const instance = process.env.GAPLESS_INSTANCE || String(process.pid);
-const port = isNaN(process.env.PORT || 3000) ? process.env.PORT : Number(process.env.PORT || 3000); // or the path of a unix socket
+const port = process.env.GAPLESS_SOCKET_FD ? { fd: Number(process.env.GAPLESS_SOCKET_FD) } : isNaN(process.env.PORT || 3000) ? process.env.PORT : Number(process.env.PORT || 3000); // or the path of a unix socket, or a descriptor
 const broken = setting('BREAK');
 
 // Every answer says who gave it.

@@ -26,7 +26,7 @@ app.use(async (ctx) => {
 
 let server;
 kit.boot((port) => {
-  server = app.listen(port, () => console.log(`koa ${kit.release} listens on ${server.address().port}`));
+  server = app.listen(port, () => console.log(`koa ${kit.release} listens on ${server.address()?.port}`));
   kit.sockets(server);
 });
 module.exports = { get server() { return server; } };
