@@ -222,7 +222,8 @@ func (e *Edge) build(t gapless.Table) *state {
 		r.mirror = e.newMirroring(r, spec, find)
 		if w, ok := candidateWeight(spec); ok {
 			for _, s := range r.shares {
-				s.arm = &arm{spec.App, s.release, e.versions[spec.App], w}
+				s.arm = e.newArm(spec, r, s, w)
+				st.arms = append(st.arms, s.arm)
 			}
 		}
 		for _, addr := range spec.Listen {

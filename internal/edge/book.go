@@ -1,14 +1,21 @@
 package edge
 
-import "gapless"
+import (
+	"sync/atomic"
+
+	"gapless"
+)
 
 // arm is the part of a counter's key that a coin decides. Only routes that
 // share traffic between two releases have arms, and only requests that a coin
 // sent somewhere are evidence.
 type arm struct {
-	app, release string
-	version      uint64  // of the table that brought the route
-	weight       float64 // the candidate's share
+	app, release      string
+	stable, candidate string               // release is one of them
+	version           uint64               // of the table that brought the route
+	weight            float64              // the candidate's share
+	sticky            bool                 // the coin is of sessions
+	ages              atomic.Pointer[ages] // nil: ages are no evidence now
 }
 
 // Kinds of bad answers, beside the codes of own answers.
@@ -54,6 +61,7 @@ func (x *exchange) book(kind string, i *instance) {
 	if x.booked && (kind == "" || x.bookedBad) {
 		return
 	}
+	x.aged()
 	k := CounterKey{App: a.app, Release: a.release, Version: a.version, Weight: a.weight, Kind: kind}
 	if i != nil {
 		k.Instance = i.id

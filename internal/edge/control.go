@@ -34,6 +34,8 @@ type request struct {
 
 	Kept   map[string]uint64        `json:"kept,omitempty"`   // of watch, per app: evidence of this process's reports up to here is kept
 	Judged map[string]time.Duration `json:"judged,omitempty"` // of watch, per app: when its candidate was judged, in Clock
+
+	Limits map[string]gapless.LatencyLimits `json:"limits,omitempty"` // of watch, per app: ages from which on a request is slow; Version 0: none. Only for edges that report Paced
 }
 
 // response is what an edge says to one request.

@@ -39,8 +39,10 @@ type CounterKey struct {
 type cell struct {
 	number              uint64
 	requests, bad, late uint64
-	told                bool   // the values as they are now were reported
-	at                  uint64 // in this report first
+	paces               gapless.Paces // as they were reported last
+	pacer               *pacer        // nil: ages are not counted here
+	told                bool          // the values as they are now were reported
+	at                  uint64        // in this report first
 }
 
 // mostCells bounds how many fine counters there are. From there on what is
@@ -110,6 +112,28 @@ func (c *Counters) find(k CounterKey) *cell {
 	return x
 }
 
+// pacer is what ages are counted by for k.
+func (c *Counters) pacer(k CounterKey) *pacer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.find(k)
+	if x.pacer == nil {
+		x.pacer = &pacer{}
+	}
+	return x.pacer
+}
+
+// age counts the requests that have become too old in flight.
+func (c *Counters) age(now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range c.cells {
+		if x.pacer != nil {
+			x.pacer.look(now)
+		}
+	}
+}
+
 // Report lists all counters, by number. seq is the report's own number.
 func (c *Counters) Report() (seq uint64, list []gapless.Counter) {
 	c.mu.Lock()
@@ -117,12 +141,20 @@ func (c *Counters) Report() (seq uint64, list []gapless.Counter) {
 	c.seq++
 	c.free()
 	for k, x := range c.cells {
+		if x.pacer != nil {
+			if now := x.pacer.sum(); now != x.paces {
+				x.paces, x.told = now, false
+			}
+		}
 		if !x.told {
 			x.told, x.at = true, c.seq
 		}
+		if x.requests == 0 && x.bad == 0 && x.paces == (gapless.Paces{}) {
+			continue // it waits for the first one
+		}
 		list = append(list, gapless.Counter{
 			Number: x.number, App: k.App, Version: k.Version, Release: k.Release, Instance: k.Instance,
-			Weight: k.Weight, Kind: k.Kind, Session: k.Session, Requests: x.requests, Bad: x.bad, Late: x.late,
+			Weight: k.Weight, Kind: k.Kind, Session: k.Session, Requests: x.requests, Bad: x.bad, Late: x.late, Paces: x.paces,
 		})
 	}
 	slices.SortFunc(list, func(a, b gapless.Counter) int { return cmp.Compare(a.Number, b.Number) })
@@ -144,7 +176,7 @@ func (c *Counters) Acknowledge(app string, seq uint64) {
 // still in flight may bring one of them back, as another counter.
 func (c *Counters) free() {
 	for k, x := range c.cells {
-		if x.told && c.acked[k.App] >= x.at && k.Version != c.current[k.App] {
+		if x.told && c.acked[k.App] >= x.at && k.Version != c.current[k.App] && (x.pacer == nil || x.pacer.free(x.paces)) {
 			delete(c.cells, k)
 			c.recent = [len(c.recent)]recent{}
 		}

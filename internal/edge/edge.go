@@ -50,11 +50,12 @@ type Edge struct {
 	counts    []*traffic         // oldest first
 	budgets   map[string]*budget // per app
 	leases    map[string]*lease
-	mirrors   map[string]*mirror    // per app
-	queues    map[string]*queue     // by app
-	pages     map[string]*page      // by file
-	versions  map[string]uint64     // per app: of the table that brought its present route
-	logs      map[string]*accessLog // by app
+	mirrors   map[string]*mirror               // per app
+	paced     map[string]gapless.LatencyLimits // per app
+	queues    map[string]*queue                // by app
+	pages     map[string]*page                 // by file
+	versions  map[string]uint64                // per app: of the table that brought its present route
+	logs      map[string]*accessLog            // by app
 
 	saving sync.Mutex // stores tables, one at a time; taken after mu
 	saved  uint64     // version of the table that this edge stored or found stored
@@ -106,7 +107,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg: cfg.withDefaults(), start: time.Now(), drained: make(chan struct{}),
 		listeners: map[string]*listener{}, instances: map[target]*instance{}, ticking: map[ticked]struct{}{},
 		budgets: map[string]*budget{}, queues: map[string]*queue{}, pages: map[string]*page{},
-		id: newStart(), watchers: map[*watcher]struct{}{},
+		id: newStart(), watchers: map[*watcher]struct{}{}, paced: map[string]gapless.LatencyLimits{},
 	}
 	e.log = e.cfg.Log.With("edge", cfg.Generation)
 	e.ctx, e.kill = context.WithCancel(context.Background())
@@ -299,7 +300,9 @@ func (e *Edge) report() gapless.EdgeReport {
 	for _, t := range e.counts {
 		r.Releases = append(r.Releases, t.report())
 	}
+	e.counters.age(e.now())
 	r.Seq, r.Counters = e.counters.Report()
+	r.Paced = e.pacedBy()
 	r.FellBack = e.fellBack()
 	r.Shed = e.shed.report()
 	r.Mirrors = e.mirrorReports()

@@ -86,6 +86,7 @@ type exchange struct {
 	pump     *pump   // sends the rest of the body while the answer is read
 	shadow   *shadow // the copy of this exchange; nil: none is made
 
+	aging             aging   // see pacer
 	session           session // of the client; see assign
 	invited           *rule   // that the address asked for
 	added             []byte  // see lines
@@ -196,6 +197,7 @@ func (x *exchange) frame(after []byte) *h1.Refusal {
 // ended is called once when an exchange is over, by whichever driver had it
 // to the end.
 func (x *exchange) ended() {
+	x.unaged()
 	x.logged()
 	x.endMirror()
 	x.release(0)

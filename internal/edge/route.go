@@ -13,7 +13,8 @@ type state struct {
 	listeners map[string]*hosts // by address as the table writes it
 	targets   map[target]bool
 	gates     map[string]*gate // by address
-	changed   chan struct{}    // closed when a newer state is served
+	arms      []*arm
+	changed   chan struct{} // closed when a newer state is served
 }
 
 // route is one route of a state with its instances.

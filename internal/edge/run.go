@@ -47,6 +47,7 @@ func (x *exchange) choose(st *state) (*route, own) {
 func (x *exchange) toss(r *route) {
 	x.chosen = x.assign(r)
 	x.chosen.traffic.requests.Add(1)
+	x.age()
 	x.mirrorTo(r.mirror)
 }
 
@@ -214,6 +215,9 @@ func (x *exchange) hold(ctx context.Context, st *state, r *route) bool {
 	}
 	began := e.now()
 	x.watch.waiting.Store(began)
+	if x.aging.by != nil {
+		x.aging.pause(began)
+	}
 	t := time.NewTimer(min(left, holdRetry))
 	select {
 	case <-st.changed:
@@ -225,6 +229,9 @@ func (x *exchange) hold(ctx context.Context, st *state, r *route) bool {
 	x.unqueue()
 	x.held += max(time.Duration(e.now()-began), 1)
 	x.chosen.traffic.waited(x.held)
+	if x.aging.by != nil {
+		x.aging.resume(x.started + int64(x.held))
+	}
 	return ctx.Err() == nil
 }
 

@@ -134,6 +134,9 @@ func (s *control) heed(req request) {
 	for app, at := range req.Judged {
 		_ = s.edge.renew(app, at) // one that ran out is in the report
 	}
+	for app, l := range req.Limits {
+		s.edge.pace(app, l)
+	}
 }
 
 // stream sends reports: one now, one soon after there is news, and one every
@@ -237,7 +240,19 @@ func (w *Watching) Next() (rep gapless.EdgeReport, news []string, err error) {
 // whose evidence about an app is saved, judged when its candidate was judged,
 // in Clock. There is no answer; a lease that ran out before is in the reports.
 func (w *Watching) Tell(ctx context.Context, kept map[string]uint64, judged map[string]time.Duration) error {
-	b, err := json.Marshal(request{V: controlVersion, Op: "watch", Kept: kept, Judged: judged})
+	return w.send(ctx, request{Kept: kept, Judged: judged})
+}
+
+// Pace says from which ages on requests of apps are slow; Version 0 ends it.
+// What holds is in the reports. Only an edge that reports Paced knows of it.
+func (w *Watching) Pace(ctx context.Context, limits map[string]gapless.LatencyLimits) error {
+	return w.send(ctx, request{Limits: limits})
+}
+
+// send sends one message of watch.
+func (w *Watching) send(ctx context.Context, req request) error {
+	req.V, req.Op = controlVersion, "watch"
+	b, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("write message to the edge: %w", err)
 	}
