@@ -20,8 +20,9 @@ func Over() [Quantiles]float64 { return [Quantiles]float64{0.5, 0.1, 0.01} }
 // before the requests that are held against them. A router counts each request
 // that a coin gave to one of both releases against the limits that held when
 // it came: as slow as soon as its age passes a limit, so that one that hangs is
-// told of, and as fast when it ends before. Version 0 says that nothing is
-// counted: stable is not known yet, or instances are still warming up.
+// told of, and as fast when it ends before. Where Quantile is 0, nothing is
+// counted by that quantile: stable's is not known yet, or instances are warming
+// up. Version 0 has no limits at all, and later ones may have none either.
 type LatencyLimits struct {
 	Version   uint64 `json:"version"` // grows with each change of what follows
 	Candidate string `json:"candidate,omitempty"`

@@ -14,8 +14,10 @@ type Verdict struct {
 	Terms   []Term  `json:"terms,omitempty"`   // what each test for worse has: Evidence is their weighted sum
 	Proofs  []Proof `json:"proofs,omitempty"`  // what must all be proven for NotWorse
 	Bound   float64 `json:"bound,omitempty"`   // the candidate's share of bad answers minus stable's is at most this, 0…1, with 95 % for all looks together; 0: unknown
+	Share   float64 `json:"share,omitempty"`   // of all requests that the candidate may have now, 0…1, as little harm can come of it; 0: unknown
 	Bands   *Bands  `json:"bands,omitempty"`   // for people
 	Warming bool    `json:"warming,omitempty"` // instances warm up, so that latencies are no evidence yet
+	Alert   string  `json:"alert,omitempty"`   // both releases give more bad answers than is ever fine: no reason to go back, but none to go on
 }
 
 // Term is the evidence of one test for worse.
@@ -51,7 +53,7 @@ type Bands struct {
 // Equal reports whether both say the same.
 func (v Verdict) Equal(o Verdict) bool {
 	return v.Kind == o.Kind && v.Test == o.Test && v.Reason == o.Reason && v.Evidence == o.Evidence && v.Needed == o.Needed &&
-		v.NoData == o.NoData && v.Warming == o.Warming && v.Bound == o.Bound &&
+		v.NoData == o.NoData && v.Warming == o.Warming && v.Bound == o.Bound && v.Share == o.Share && v.Alert == o.Alert &&
 		slices.Equal(v.Terms, o.Terms) && slices.Equal(v.Proofs, o.Proofs) &&
 		(v.Bands == o.Bands || v.Bands != nil && o.Bands != nil && *v.Bands == *o.Bands)
 }

@@ -14,15 +14,17 @@ var readJudge = rollout.ReadJudge[judge.Judge]
 // judge makes the judge of a rollout from one release of an app to another,
 // nil where there is nothing to compare.
 func (d *Daemon) judge(ctx context.Context, from string, to *gapless.Release) rollout.Judge {
-	c := judge.Config{Candidate: to.Name, Stable: from, PMax: to.Spec.Judge.MaxErrors}
 	if from == "" || from == to.Name {
 		return nil
 	}
-	c.Record = d.router.record(ctx, to.App, from)
-	j, err := judge.New(c)
-	if err != nil { // a limit that it does not take: the usual one
+	c := judge.Config{Candidate: to.Name, Stable: from}
+	c.Record, c.Latency = d.router.record(ctx, to.App, from)
+	spec := to.Spec.Judge
+	asked := c
+	asked.PMax, asked.Alpha, asked.Errors, asked.Slower, asked.Budget = spec.MaxErrors, spec.Alpha, spec.Errors, spec.Slower, spec.Budget
+	j, err := judge.New(asked)
+	if err != nil { // what it does not take: the usual one
 		d.log.Warn("make a judge as configured", "app", to.App, "err", err)
-		c.PMax = 0
 		j, err = judge.New(c)
 	}
 	if err != nil {
@@ -32,16 +34,20 @@ func (d *Daemon) judge(ctx context.Context, from string, to *gapless.Release) ro
 	return rollout.JudgeBy(j)
 }
 
-// record is what the edges that live now counted of a release, at any weight.
-func (r *router) record(ctx context.Context, app, release string) (all gapless.Arm) {
-	reports := r.reports(ctx)
-	for _, rep := range reports {
+// record is what the edges that live now counted of a release, at any weight,
+// and how long its requests took.
+func (r *router) record(ctx context.Context, app, release string) (all gapless.Arm, latency [gapless.LatencyBuckets]uint64) {
+	for _, rep := range r.reports(ctx) {
 		for _, t := range rep.Releases {
-			if t.App == app && t.Release == release {
-				all.Requests += t.Requests
-				all.Bad += t.Status[5] + t.Failed
+			if t.App != app || t.Release != release {
+				continue
+			}
+			all.Requests += t.Requests
+			all.Bad += t.Status[5] + t.Failed
+			for b, n := range t.Latency[:min(len(t.Latency), len(latency))] {
+				latency[b] += n
 			}
 		}
 	}
-	return all
+	return all, latency
 }

@@ -1,4 +1,4 @@
-package judge_test
+package judge
 
 import (
 	"math"
@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"gapless"
-	"gapless/internal/judge"
 )
 
 // The false-alarm rates of this file are exact, but for the one that says it
@@ -85,10 +84,10 @@ func TestErrorsFalseAlarms(t *testing.T) {
 		{0.05, 0.10, [3]float64{0.0139, 0.0192, 0.0221}},
 		{0.05, 0.50, [3]float64{0.0313, 0.0398, 0.0424}},
 	} {
-		fresh := seen(t, judge.Config{Alpha: v.alpha})
+		none := fresh(t, Config{Alpha: v.alpha})
 		got := alarms(1000, v.weight, func(candidate, stable int) bool {
 			c := counts{v.weight, uint64(candidate), uint64(stable)}
-			return fresh.Observe(c.tallies()).Verdict(v.weight).Kind == gapless.Worse
+			return none.Observe(c.tallies()).errorsAlone() >= -math.Log(v.alpha)
 		})
 		for i, n := range []int{10, 100, 1000} {
 			if got[n] > v.alpha {
@@ -104,11 +103,11 @@ func TestErrorsFalseAlarms(t *testing.T) {
 // A candidate at exactly the ratio that is fine is fine.
 func TestErrorsFalseAlarmsAtRatio(t *testing.T) {
 	const weight, ratio = 0.1, 1.25
-	fresh := seen(t, judge.Config{Ratio: ratio})
+	none := fresh(t, Config{Ratio: ratio})
 	run := func(theta float64) float64 {
 		return alarms(300, theta, func(candidate, stable int) bool {
 			c := counts{weight, uint64(candidate), uint64(stable)}
-			return fresh.Observe(c.tallies()).Verdict(weight).Kind == gapless.Worse
+			return none.Observe(c.tallies()).sight(weight).worse() != ""
 		})[300]
 	}
 	if got := run(weight * ratio / (1 + weight*(ratio-1))); got > 0.01 || got == 0 {
@@ -121,11 +120,11 @@ func TestErrorsFalseAlarmsAtRatio(t *testing.T) {
 
 func TestGuardFalseAlarms(t *testing.T) {
 	for _, p := range []float64{0.01, 0.05, 0.5} {
-		fresh := seen(t, judge.Config{PMax: p})
+		none := fresh(t, Config{PMax: p})
 		run := func(share float64) float64 {
 			return alarms(500, share, func(bad, good int) bool {
 				tally := gapless.Tally{Release: "v2", Weight: 1, Requests: uint64(bad + good), Bad: uint64(bad)}
-				return fresh.Observe([]gapless.Tally{tally}).Verdict(1).Kind == gapless.Worse
+				return none.Observe([]gapless.Tally{tally}).sight(1).worse() != ""
 			})[500]
 		}
 		if got := run(p); got > 0.01 || got == 0 {
@@ -142,17 +141,17 @@ func TestGuardFalseAlarms(t *testing.T) {
 func TestErrorsFalseAlarmsWithChangingWeights(t *testing.T) {
 	const runs, alpha = 4000, 0.05
 	r := rand.New(rand.NewPCG(1, 2))
-	fresh := seen(t, judge.Config{Alpha: alpha})
+	none := fresh(t, Config{Alpha: alpha})
 	alarm := 0
 	for range runs {
-		j, weight := fresh, 0.01
+		j, weight := none, 0.01
 		for range 60 {
 			c := counts{weight: weight, stable: 1}
 			if r.Float64() < weight {
 				c.candidate, c.stable = 1, 0
 			}
 			j = j.Observe(c.tallies())
-			if j.Verdict(0).Kind == gapless.Worse { // weight 0: only the kind is wanted
+			if j.sight(0).worse() != "" {
 				alarm++
 				break
 			}
@@ -178,7 +177,7 @@ func TestErrorsFalseAlarmsWithChangingWeights(t *testing.T) {
 func TestTemperingOfClumps(t *testing.T) {
 	const instances, clumps, runs = 10, 6, 300
 	r := rand.New(rand.NewPCG(3, 4))
-	var d judge.Dispersion
+	var d Dispersion
 	for range 360 {
 		window := make([]uint64, instances-1)
 		if r.Float64() < 0.15 {
@@ -196,7 +195,7 @@ func TestTemperingOfClumps(t *testing.T) {
 	alarmed := func(phi float64) int {
 		n := 0
 		for range runs {
-			j := seen(t, judge.Config{Phi: phi})
+			j := fresh(t, Config{Phi: phi})
 			for range clumps {
 				c := counts{weight: 0.1}
 				for range 5 { // and some that come alone
@@ -212,7 +211,7 @@ func TestTemperingOfClumps(t *testing.T) {
 					c.stable += size
 				}
 				j = j.Observe(c.tallies())
-				if j.Verdict(0).Kind == gapless.Worse {
+				if j.sight(0).worse() != "" {
 					n++
 					break
 				}
@@ -226,4 +225,55 @@ func TestTemperingOfClumps(t *testing.T) {
 	if tempered := alarmed(phi); tempered > runs/50 {
 		t.Errorf("phi %.1f: %d of %d runs alarmed", phi, tempered, runs)
 	}
+}
+
+// Where stable gives 2 % bad answers, a candidate that does, too, is not worse
+// than usual; one that gives ten times as many is.
+func TestGuardKnowsWhatIsNormal(t *testing.T) {
+	const share, n = 0.02, 2000
+	for _, c := range []struct {
+		record gapless.Arm
+		factor float64
+		low    float64 // probability that it is called worse
+		high   float64
+	}{
+		{gapless.Arm{Requests: 1000, Bad: 20}, 1, 0, 0.01},
+		{gapless.Arm{}, 1, 0.5, 1}, // without the record: this is what the record is for
+		{gapless.Arm{Requests: 1000, Bad: 20}, 10, 0.999, 1},
+	} {
+		none := fresh(t, Config{Record: c.record})
+		got := alarms(n, share*c.factor, func(bad, good int) bool {
+			tally := gapless.Tally{Release: "v2", Weight: 1, Requests: uint64(bad + good), Bad: uint64(bad)}
+			return none.Observe([]gapless.Tally{tally}).sight(1).worse() != ""
+		})[n]
+		if got < c.low || got > c.high {
+			t.Errorf("record %+v, %v times as bad: called worse with probability %.4f", c.record, c.factor, got)
+		}
+	}
+}
+
+// errorsAlone is the evidence of the errors test without the other ones.
+func (j Judge) errorsAlone() float64 { return j.sight(0).terms[0].LnE }
+
+type counts struct {
+	weight            float64
+	candidate, stable uint64 // bad answers
+}
+
+func (c counts) tallies() []gapless.Tally {
+	return []gapless.Tally{
+		{Release: "v2", Weight: c.weight, Requests: c.candidate, Bad: c.candidate},
+		{Release: "v1", Weight: c.weight, Requests: c.stable, Bad: c.stable},
+	}
+}
+
+// fresh is a judge of v2 against v1 that saw nothing.
+func fresh(t *testing.T, c Config) Judge {
+	t.Helper()
+	c.Candidate, c.Stable = "v2", "v1"
+	j, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
 }

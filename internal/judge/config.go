@@ -2,6 +2,7 @@ package judge
 
 import (
 	"math"
+	"time"
 
 	"gapless"
 )
@@ -12,12 +13,21 @@ import (
 type Config struct {
 	Candidate string  `json:"candidate"` // release name
 	Stable    string  `json:"stable"`    // release name
-	Alpha     float64 `json:"alpha"`     // false-alarm rate of each test over the whole rollout; default 0.01
+	Alpha     float64 `json:"alpha"`     // false-alarm rate over the whole rollout of all tests that have a control together, and of the guard; default 0.01
 	Ratio     float64 `json:"ratio"`     // candidate's rate of bad answers ÷ stable's that is still fine; default 1
 	PMax      float64 `json:"p_max"`     // share of bad answers that is still fine without a control; default 0.01, at most 0.5
 	Phi       float64 `json:"phi"`       // dispersion of bad answers between stable's instances; default 1; see Dispersion
 
 	Record gapless.Arm `json:"record,omitzero"` // what stable gave before the rollout; raises PMax where it gave bad answers
+
+	PhiSlow [gapless.Quantiles]float64     `json:"phi_slow,omitzero"` // the same of slow requests
+	Alone   bool                           `json:"alone,omitempty"`   // stable had one instance, so that dispersion is not known
+	Beta    float64                        `json:"beta,omitempty"`    // rate of false proofs, of each margin; default 0.05
+	Errors  float64                        `json:"errors,omitempty"`  // margin: more of all answers may be bad than with stable, 0…1; default 0.005
+	Slower  [gapless.Quantiles]float64     `json:"slower,omitzero"`   // margins: stable's quantiles may be exceeded by so much of them; default 0.1, 0.15, 0.25; below 0: need not be proven
+	Budget  float64                        `json:"budget,omitempty"`  // share of all requests that may fail because of the candidate, 0…1; default 0.005
+	WarmUp  gapless.Duration               `json:"warm_up,omitempty"` // longest time that a new instance's latencies are no evidence; default 1m; below 0: none
+	Latency [gapless.LatencyBuckets]uint64 `json:"latency,omitzero"`  // of stable before the rollout, see gapless.LatencyBucket
 }
 
 func (c Config) withDefaults() Config {
@@ -25,10 +35,18 @@ func (c Config) withDefaults() Config {
 	c.Ratio = orDefault(c.Ratio, 1)
 	c.PMax = orDefault(c.PMax, leastPMax)
 	c.Phi = orDefault(c.Phi, 1)
+	c.Beta = orDefault(c.Beta, 0.05)
+	c.Errors = orDefault(c.Errors, 0.005)
+	c.Budget = orDefault(c.Budget, 0.005)
+	c.WarmUp = orDefault(c.WarmUp, gapless.Duration(time.Minute))
+	for i, margin := range [gapless.Quantiles]float64{0.1, 0.15, 0.25} {
+		c.Slower[i] = orDefault(c.Slower[i], margin)
+		c.PhiSlow[i] = orDefault(c.PhiSlow[i], 1)
+	}
 	return c
 }
 
-func orDefault(v, otherwise float64) float64 {
+func orDefault[T float64 | gapless.Duration](v, otherwise T) T {
 	if v == 0 {
 		return otherwise
 	}
@@ -48,6 +66,20 @@ func (c Config) validate() error {
 		return gapless.Errorf(gapless.Invalid, "judge: limit %v of bad answers is not over 0 and at most %v", c.PMax, mostPMax)
 	case !between(c.Phi, 1, 1e9):
 		return gapless.Errorf(gapless.Invalid, "judge: dispersion %v is below 1", c.Phi)
+	case !between(c.Beta, 1e-9, 0.5):
+		return gapless.Errorf(gapless.Invalid, "judge: beta %v is not a rate of false proofs", c.Beta).WithHint("write a number over 0 and at most 0.5, such as 0.05")
+	case !between(c.Errors, leastBound, 1):
+		return gapless.Errorf(gapless.Invalid, "judge: margin %v of bad answers is not between %v and 1", c.Errors, leastBound).WithHint("0.005 allows half a point more of all answers to be bad; a smaller margin needs more requests")
+	case !between(c.Budget, 1e-6, 1):
+		return gapless.Errorf(gapless.Invalid, "judge: budget %v is not a share of all requests", c.Budget)
+	}
+	for i, test := range gapless.QuantileTests() {
+		switch {
+		case !between(c.Slower[i], math.Inf(-1), 10):
+			return gapless.Errorf(gapless.Invalid, "judge: margin %v of %s is over 10", c.Slower[i], test).WithHint("0.25 allows a quarter more than stable takes")
+		case !between(c.PhiSlow[i], 1, 1e9):
+			return gapless.Errorf(gapless.Invalid, "judge: dispersion %v of %s is below 1", c.PhiSlow[i], test)
+		}
 	}
 	return nil
 }
@@ -57,6 +89,12 @@ func (c Config) validate() error {
 // most alpha (Ville's inequality). That holds for all looks together, which
 // is why nothing here counts looks, minutes or steps.
 func (c Config) threshold() float64 { return -math.Log(c.Alpha) }
+
+// proof is ln(1/beta), the same for a margin that is to be proven.
+func (c Config) proof() float64 { return -math.Log(c.Beta) }
+
+// demands reports whether a quantile's margin must be proven for NotWorse.
+func (c Config) demands(i int) bool { return c.Slower[i] >= 0 }
 
 const leastPMax, mostPMax = 0.01, 0.5
 

@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"fmt"
 	"math"
 
 	"gapless"
@@ -21,63 +20,54 @@ import (
 // Each event brings its own w, so the weight may change at any time. At
 // weight 1 every factor is 1: without a control this test is blind.
 type errorsTest struct {
-	rows  []Row
-	ratio float64 // r
-	phi   float64 // every factor is raised to 1/phi, see Dispersion
+	steps []float64 // ln(l/r) of the alternatives
+	ratio float64   // r
+	eta   float64   // every factor is raised to it, see Dispersion
 }
 
-func newErrors(c Config, rows []Row) errorsTest {
-	return errorsTest{rows, c.Ratio, c.Phi}
-}
-
-// errorGrid is how many alternatives are mixed: l = r·√2^k for k = 1…20, that
-// is 1.4 to 1024 times the ratio that is fine. Mixing costs at most ln 20.
-const errorGrid = 20
-
-func (t errorsTest) lnE() float64 { return t.lnEAfter(0, 1) }
-
-func (t errorsTest) lnEAfter(bad uint64, at float64) float64 {
-	var logs [errorGrid]float64
-	for _, r := range t.rows {
-		t.bet(&logs, r.Candidate.Bad, r.Stable.Bad, r.Weight)
+// errorSteps are the alternatives: l = r·√2^k for k = 1…20, that is 1.4 to
+// 1024 times the ratio that is fine. Mixing costs at most ln 20.
+var errorSteps = func() (s [20]float64) {
+	for k := range s {
+		s[k] = math.Ln2 / 2 * float64(k+1)
 	}
-	t.bet(&logs, bad, 0, at)
-	return mixture(logs[:])
+	return s
+}()
+
+func (c Config) errors() errorsTest { return errorsTest{errorSteps[:], c.Ratio, 1 / c.Phi} }
+
+// on is what has become of the bets after all rows.
+func (t errorsTest) on(rows ...[]Row) bets {
+	b := bets{n: len(t.steps)}
+	for _, some := range rows {
+		for i := range some {
+			t.add(&b, some[i].Candidate.Bad, some[i].Stable.Bad, some[i].Weight)
+		}
+	}
+	return b
 }
 
-// bet adds the factors of bad answers at weight w to the bet on each alternative.
-func (t errorsTest) bet(logs *[errorGrid]float64, candidate, stable uint64, w float64) {
+// add adds the factors of bad answers at weight w.
+func (t errorsTest) add(b *bets, candidate, stable uint64, w float64) {
 	if w >= 1 || candidate+stable == 0 {
 		return
 	}
 	fine := math.Log1p(w * (t.ratio - 1))
-	for k := range logs {
-		step := math.Ln2 / 2 * float64(k+1) // ln(l/r)
+	for k, step := range t.steps {
 		norm := math.Log1p(w*(t.ratio*math.Exp(step)-1)) - fine
-		logs[k] += (float64(candidate)*step - float64(candidate+stable)*norm) / t.phi
+		b.logs[k] += (float64(candidate)*step - float64(candidate+stable)*norm) * t.eta
 	}
 }
 
-func (t errorsTest) figures() gapless.Figures {
-	f := gapless.Figures{Phi: t.phi}
-	for _, r := range t.rows {
-		if r.Weight < 1 {
-			sum(&f.Candidate, r.Candidate)
-			sum(&f.Stable, r.Stable)
+// compared are the arms that had a control.
+func compared(rows ...[]Row) (candidate, stable gapless.Arm) {
+	for _, some := range rows {
+		for _, r := range some {
+			if r.Weight < 1 {
+				sum(&candidate, r.Candidate)
+				sum(&stable, r.Stable)
+			}
 		}
 	}
-	return f
-}
-
-func (errorsTest) name() gapless.VerdictTest { return gapless.TestErrors }
-
-func (t errorsTest) claim(c Config) string {
-	if t.ratio != 1 {
-		return fmt.Sprintf("%s gives bad answers at over %.3g × the rate of %s", c.Candidate, t.ratio, c.Stable)
-	}
-	return fmt.Sprintf("%s gives bad answers more often than %s", c.Candidate, c.Stable)
-}
-
-func (errorsTest) record(c Config, f gapless.Figures) string {
-	return fmt.Sprintf("%s: %s, %s: %s", c.Candidate, share(f.Candidate), c.Stable, share(f.Stable))
+	return candidate, stable
 }

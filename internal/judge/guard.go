@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"fmt"
 	"math"
 
 	"gapless"
@@ -46,33 +45,33 @@ const (
 	guardTop  = 0.9
 )
 
-func (g guard) lnE() float64 { return g.lnEAfter(0, 1) }
-
-func (g guard) lnEAfter(bad uint64, at float64) float64 {
-	a := g.arm
-	if at >= 1 {
-		sum(&a, gapless.Arm{Requests: bad, Bad: bad})
-	}
-	good := float64(a.Requests - a.Bad)
-	var logs [guardGrid]float64
+// on is what has become of the bets after the answers of an arm.
+func (g guard) on(a gapless.Arm) bets {
+	b := bets{n: guardGrid}
+	good := float64(max(a.Requests, a.Bad) - a.Bad)
 	low := 1.25 * g.p
-	for k := range logs {
+	for k := range guardGrid {
 		q := low * math.Pow(guardTop/low, float64(k)/(guardGrid-1))
-		logs[k] = float64(a.Bad)*math.Log(q/g.p) + good*(math.Log1p(-q)-math.Log1p(-g.p))
+		b.logs[k] = float64(a.Bad)*math.Log(q/g.p) + good*(math.Log1p(-q)-math.Log1p(-g.p))
 	}
-	return mixture(logs[:])
+	return b
 }
 
-func (g guard) figures() gapless.Figures {
-	return gapless.Figures{Candidate: g.arm, Limit: g.p}
+// lnE is the evidence that the candidate breaks the limit, after more bad
+// answers of it.
+func (g guard) lnE(more uint64) float64 {
+	a := g.arm
+	sum(&a, gapless.Arm{Requests: more, Bad: more})
+	b := g.on(a)
+	return b.lnE()
 }
 
-func (guard) name() gapless.VerdictTest { return gapless.TestGuard }
-
-func (g guard) claim(c Config) string {
-	return fmt.Sprintf("%s gives bad answers to over %s of its requests", c.Candidate, gapless.Percent(g.p))
-}
-
-func (guard) record(c Config, f gapless.Figures) string {
-	return fmt.Sprintf("%s: %s, nothing to compare with", c.Candidate, share(f.Candidate))
+// bothBad reports whether both releases, side by side, give more bad answers
+// than stable's record from before the rollout makes normal. That is no fault
+// of the candidate; but nobody should go on meanwhile.
+func bothBad(c Config, rows []Row) (limit float64, both bool) {
+	candidate, stable := compared(rows)
+	g := guard{p: c.limit(c.Record)}
+	one, other := g.on(candidate), g.on(stable)
+	return g.p, one.lnE() >= c.threshold() && other.lnE() >= c.threshold()
 }

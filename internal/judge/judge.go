@@ -2,6 +2,7 @@ package judge
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"gapless"
@@ -11,12 +12,14 @@ import (
 // methods return a new one and leave the old one alone, and JSON carries it
 // over a restart without changing any verdict.
 //
-// Only totals per weight are kept. They are integers, so neither the order of
-// events nor how they were cut into batches can change a verdict, and a
-// verdict costs the same after ten requests as after ten million.
+// Of the evidence only totals per weight are kept. They are integers, so
+// neither the order of events nor how they were cut into batches can change a
+// verdict, and a verdict costs the same after ten requests as after ten million.
 type Judge struct {
-	Config Config `json:"config"`
-	Rows   []Row  `json:"rows,omitempty"` // by rising weight, one per weight
+	Config  Config   `json:"config"`
+	Rows    []Row    `json:"rows,omitempty"`    // by rising weight, one per weight
+	Rough   []Row    `json:"rough,omitempty"`   // of weights that had no row left; see roughly
+	Learned *Learned `json:"learned,omitempty"` // never changed, only replaced; nil: nothing was learned
 }
 
 // Row is what was seen of requests whose coin had one weight.
@@ -24,6 +27,9 @@ type Row struct {
 	Weight    float64     `json:"weight"` // candidate's share, over 0, at most 1
 	Candidate gapless.Arm `json:"candidate"`
 	Stable    gapless.Arm `json:"stable"`
+
+	CandidatePaces gapless.Paces `json:"candidate_paces,omitzero"`
+	StablePaces    gapless.Paces `json:"stable_paces,omitzero"`
 }
 
 // New returns a judge that has seen nothing, or a gapless.Error about config.
@@ -49,11 +55,15 @@ func (j Judge) Observe(batch []gapless.Tally) Judge {
 		if !ok {
 			continue
 		}
-		switch t.Release {
-		case j.Config.Candidate:
-			add(&j.row(weight).Candidate, t)
-		case j.Config.Stable:
-			add(&j.row(weight).Stable, t)
+		row := j.row(weight)
+		switch {
+		case row == nil:
+		case t.Release == j.Config.Candidate:
+			add(&row.Candidate, t)
+			row.CandidatePaces = row.CandidatePaces.Plus(t.Paces)
+		case t.Release == j.Config.Stable:
+			add(&row.Stable, t)
+			row.StablePaces = row.StablePaces.Plus(t.Paces)
 		}
 	}
 	return j
@@ -61,7 +71,7 @@ func (j Judge) Observe(batch []gapless.Tally) Judge {
 
 // Equal reports whether both were told the same things.
 func (j Judge) Equal(o Judge) bool {
-	return j.Config == o.Config && slices.Equal(j.Rows, o.Rows)
+	return j.Config == o.Config && slices.Equal(j.Rows, o.Rows) && slices.Equal(j.Rough, o.Rough) && j.Learned.equal(o.Learned)
 }
 
 // coin says whether a weight is that of a coin that can fall on the candidate.
@@ -78,67 +88,40 @@ func add(a *gapless.Arm, t gapless.Tally) {
 	a.Bad += t.Bad
 }
 
+// mostRows bounds what a judge keeps; a ramp has seven weights.
+const mostRows = 64
+
 // row finds the row of a weight, or makes it. j.Rows must be j's own.
 func (j *Judge) row(weight float64) *Row {
-	i, found := slices.BinarySearchFunc(j.Rows, weight, func(r Row, w float64) int { return cmp.Compare(r.Weight, w) })
+	i, found := find(j.Rows, weight)
+	if !found && len(j.Rows) >= mostRows {
+		return j.roughly(weight)
+	}
 	if !found {
 		j.Rows = slices.Insert(j.Rows, i, Row{Weight: weight})
 	}
 	return &j.Rows[i]
 }
 
-// Verdict is the verdict on all that was observed. weight is the candidate's
-// share now; it picks the test that an undecided verdict reports, and Needed
-// is told for it. The first Worse is final: the caller acts on it, though
-// later evidence may speak for the candidate again.
-//
-// Each test alone raises a false alarm with probability at most Config.Alpha,
-// over the whole rollout. This judge never says NotWorse: it has no test for it.
-func (j Judge) Verdict(weight float64) gapless.Verdict {
-	c := j.Config.withDefaults()
-	weight, ok := coin(weight)
-	if !ok {
-		weight = 0
+// roughly finds a row for a weight that comes too late to have one of its own:
+// that of the next sixteenth above it, which only the errors test reads. A bad
+// answer of either release says less against the candidate the greater its
+// share was, so that rounding up is on the safe side. Which weights end here
+// does not depend on how requests ended, so the other tests lose evidence, but
+// not their guarantee.
+func (j *Judge) roughly(weight float64) *Row {
+	up := math.Ceil(weight*16) / 16
+	if up >= 1 {
+		return nil // nearly no control: nothing follows from it
 	}
-	e, g := newErrors(c, j.Rows), newGuard(c, j.Rows)
-	switch {
-	case e.lnE() >= c.threshold():
-		return worse(c, e, weight)
-	case g.lnE() >= c.threshold():
-		return worse(c, g, weight)
-	case weight >= 1:
-		return undecided(c, g, weight)
+	j.Rough = slices.Clone(j.Rough)
+	i, found := find(j.Rough, up)
+	if !found {
+		j.Rough = slices.Insert(j.Rough, i, Row{Weight: up})
 	}
-	return undecided(c, e, weight)
+	return &j.Rough[i]
 }
 
-// test is one test over all rows.
-type test interface {
-	lnE() float64                              // evidence that the candidate is worse
-	lnEAfter(bad uint64, at float64) float64   // the same after more bad answers of the candidate at a weight
-	figures() gapless.Figures                  // counts and limits; the rest is filled in by verdict
-	name() gapless.VerdictTest                 // for machines
-	claim(c Config) string                     // what it would prove, for people
-	record(c Config, f gapless.Figures) string // what it saw, for people
-}
-
-// mostNeeded bounds the search for Needed; beyond it nobody waits.
-const mostNeeded = 1 << 20
-
-// needed is the smallest number of further bad answers in a row that decides,
-// 0 if there is none up to mostNeeded. Each one more can only raise the
-// evidence, so a binary search is exact.
-func needed(c Config, t test, weight float64) uint64 {
-	if _, ok := coin(weight); !ok || t.lnEAfter(mostNeeded, weight) < c.threshold() {
-		return 0
-	}
-	low, high := uint64(0), uint64(mostNeeded) // low does not decide, high does
-	for high-low > 1 {
-		if mid := low + (high-low)/2; t.lnEAfter(mid, weight) >= c.threshold() {
-			high = mid
-		} else {
-			low = mid
-		}
-	}
-	return high
+func find(rows []Row, weight float64) (int, bool) {
+	return slices.BinarySearchFunc(rows, weight, func(r Row, w float64) int { return cmp.Compare(r.Weight, w) })
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gapless"
 	"gapless/internal/judge"
@@ -205,6 +206,7 @@ func TestBadBeforeItsRequest(t *testing.T) {
 }
 
 func TestReason(t *testing.T) {
+	off := [gapless.Quantiles]float64{-1, -1, -1}
 	tallies := func(w float64, requests, bad, stable, stableBad uint64) []gapless.Tally {
 		return []gapless.Tally{{Release: "v2", Weight: w, Requests: requests, Bad: bad}, {Release: "v1", Weight: w, Requests: stable, Bad: stableBad}}
 	}
@@ -213,12 +215,14 @@ func TestReason(t *testing.T) {
 		batch  []gapless.Tally
 		want   string
 	}{
-		{judge.Config{}, tallies(0.1, 31, 3, 912, 0), "v2 gives bad answers more often than v1: v2: 3 of 31 bad, v1: 0 of 912 bad; evidence 495 : 1, 100 : 1 decides"},
-		{judge.Config{}, tallies(0.1, 31, 1, 912, 0), "not proven that v2 gives bad answers more often than v1: v2: 1 of 31 bad, v1: 0 of 912 bad; evidence 6.9 : 1, 100 : 1 decides; 2 more bad answers in a row would"},
-		{judge.Config{}, tallies(0.1, 31, 2, 912, 0), "not proven that v2 gives bad answers more often than v1: v2: 2 of 31 bad, v1: 0 of 912 bad; evidence 56 : 1, 100 : 1 decides; one more bad answer would"},
-		{judge.Config{Ratio: 1.5}, tallies(0.1, 31, 9, 912, 0), "v2 gives bad answers at over 1.5 × the rate of v1: v2: 9 of 31 bad, v1: 0 of 912 bad; evidence over a million : 1, 100 : 1 decides"},
-		{judge.Config{PMax: 0.02}, tallies(1, 10, 5, 0, 0), "v2 gives bad answers to over 2 % of its requests: v2: 5 of 10 bad, nothing to compare with; evidence 70303 : 1, 100 : 1 decides"},
-		{judge.Config{}, tallies(0.1, 400, 0, 4000, 30), "not proven that v2 gives bad answers more often than v1: v2: 0 of 400 bad, v1: 30 of 4000 bad; evidence 0.018 : 1, 100 : 1 decides; 13 more bad answers in a row would"},
+		{judge.Config{}, tallies(0.1, 31, 3, 912, 0), "3 failed candidate requests (stable: 0 of 912): evidence 321:1, false-alarm guarantee 1 %"},
+		{judge.Config{Alone: true}, tallies(0.1, 31, 3, 912, 0), "3 failed candidate requests (stable: 0 of 912): evidence 321:1, false-alarm guarantee 1 %; stable has one instance, so that noise of one instance cannot be told from the version"},
+		{judge.Config{}, tallies(0.1, 31, 1, 912, 0), "undecided: 1 failed candidate request (stable: 0 of 912); evidence 4.8:1, 100:1 decides; 2 more failed ones in a row would; stable's p50 is not known yet"},
+		{judge.Config{}, tallies(0.1, 31, 2, 912, 0), "undecided: 2 failed candidate requests (stable: 0 of 912); evidence 37:1, 100:1 decides; one more failed one would; stable's p50 is not known yet"},
+		{judge.Config{Ratio: 1.5}, tallies(0.1, 31, 9, 912, 0), "9 failed candidate requests (stable: 0 of 912), over 1.5 × stable's rate: evidence over a million:1, false-alarm guarantee 1 %"},
+		{judge.Config{PMax: 0.02}, tallies(1, 10, 5, 0, 0), "5 failed candidate requests of 10, where 2 % is fine and nothing to compare with: evidence 70303:1, false-alarm guarantee 1 %"},
+		{judge.Config{Slower: off}, tallies(0.1, 400, 0, 4000, 3), "undecided: 0 failed candidate requests (stable: 3 of 4000); evidence 0.46:1, 100:1 decides; 5 more failed ones in a row would; about 633 more good ones would prove it not worse"},
+		{judge.Config{Slower: off}, tallies(0.1, 2400, 0, 21600, 2), "not worse after 2400 candidate requests, 0 failed (stable: 2 of 21600): at most 0.5 points more bad answers; false-proof guarantee 5 %"},
 	} {
 		if got := seen(t, v.config).Observe(v.batch).Verdict(v.batch[0].Weight).Reason; got != v.want {
 			t.Errorf("got  %s\nwant %s", got, v.want)
@@ -232,7 +236,8 @@ func TestConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (judge.Config{Candidate: "v2", Stable: "v1", Alpha: 0.01, Ratio: 1, PMax: 0.01, Phi: 1}); j.Config != want {
+	if want := (judge.Config{Candidate: "v2", Stable: "v1", Alpha: 0.01, Ratio: 1, PMax: 0.01, Phi: 1, PhiSlow: [gapless.Quantiles]float64{1, 1, 1},
+		Beta: 0.05, Errors: 0.005, Slower: [gapless.Quantiles]float64{0.1, 0.15, 0.25}, Budget: 0.005, WarmUp: gapless.Duration(time.Minute)}); j.Config != want {
 		t.Errorf("defaults: %+v", j.Config)
 	}
 	for name, spoil := range map[string]func(*judge.Config){
@@ -245,6 +250,12 @@ func TestConfig(t *testing.T) {
 		"ratio infinite": func(c *judge.Config) { c.Ratio = math.Inf(1) },
 		"limit 60 %":     func(c *judge.Config) { c.PMax = 0.6 },
 		"phi 0.5":        func(c *judge.Config) { c.Phi = 0.5 },
+		"phi of p99 0.5": func(c *judge.Config) { c.PhiSlow[2] = 0.5 },
+		"beta 1":         func(c *judge.Config) { c.Beta = 1 },
+		"tiny margin":    func(c *judge.Config) { c.Errors = 1e-4 },
+		"margin of 11":   func(c *judge.Config) { c.Slower[1] = 11 },
+		"margin NaN":     func(c *judge.Config) { c.Slower[0] = math.NaN() },
+		"budget of 2":    func(c *judge.Config) { c.Budget = 2 },
 	} {
 		c := good
 		spoil(&c)
@@ -288,31 +299,6 @@ func TestLimitFollowsTheRecord(t *testing.T) {
 			{Release: "v1", Weight: 0.25, Requests: v.record.Requests - v.record.Requests/2, Bad: v.record.Bad - v.record.Bad/2}})
 		if got := steps.Verdict(1).Evidence.Limit; math.Abs(got-v.want) > 1e-9 {
 			t.Errorf("%+v, from judged steps: %.12f", v, got)
-		}
-	}
-}
-
-// Where stable gives 2 % bad answers, a candidate that does, too, is not worse
-// than usual; one that gives ten times as many is.
-func TestGuardKnowsWhatIsNormal(t *testing.T) {
-	const share, n = 0.02, 2000
-	for _, c := range []struct {
-		record gapless.Arm
-		factor float64
-		low    float64 // probability that it is called worse
-		high   float64
-	}{
-		{gapless.Arm{Requests: 1000, Bad: 20}, 1, 0, 0.01},
-		{gapless.Arm{}, 1, 0.5, 1}, // without the record: this is what the record is for
-		{gapless.Arm{Requests: 1000, Bad: 20}, 10, 0.999, 1},
-	} {
-		fresh := seen(t, judge.Config{Record: c.record})
-		got := alarms(n, share*c.factor, func(bad, good int) bool {
-			tally := gapless.Tally{Release: "v2", Weight: 1, Requests: uint64(bad + good), Bad: uint64(bad)}
-			return fresh.Observe([]gapless.Tally{tally}).Verdict(1).Kind == gapless.Worse
-		})[n]
-		if got < c.low || got > c.high {
-			t.Errorf("record %+v, %v times as bad: called worse with probability %.4f", c.record, c.factor, got)
 		}
 	}
 }
@@ -427,5 +413,31 @@ func BenchmarkObserveAndVerdict(b *testing.B) {
 	for b.Loop() {
 		j = j.Observe(batch)
 		j.Verdict(0.1)
+	}
+}
+
+type counts struct {
+	weight            float64
+	candidate, stable uint64 // bad answers
+}
+
+// seen is a judge of v2 against v1 that saw some bad answers, and no good ones.
+func seen(t *testing.T, c judge.Config, all ...counts) judge.Judge {
+	t.Helper()
+	c.Candidate, c.Stable = "v2", "v1"
+	j, err := judge.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range all {
+		j = j.Observe(x.tallies())
+	}
+	return j
+}
+
+func (c counts) tallies() []gapless.Tally {
+	return []gapless.Tally{
+		{Release: "v2", Weight: c.weight, Requests: c.candidate, Bad: c.candidate},
+		{Release: "v1", Weight: c.weight, Requests: c.stable, Bad: c.stable},
 	}
 }

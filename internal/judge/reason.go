@@ -4,53 +4,115 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
+	"time"
 
 	"gapless"
 )
 
-func worse(c Config, t test, weight float64) gapless.Verdict {
-	f := figures(c, t, weight)
-	return gapless.Verdict{
-		Kind:     gapless.Worse,
-		Test:     t.name(),
-		Evidence: f,
-		Reason:   fmt.Sprintf("%s: %s; evidence %s, %s decides", t.claim(c), t.record(c, f), odds(f.LnE), odds(c.threshold())),
+// The sentences fit "taken back after …" and "because of …" alike: they name
+// what was seen first.
+
+func (s *sight) whyWorse(v gapless.Verdict) string {
+	text := fmt.Sprintf("%s: evidence %s, false-alarm guarantee %s", s.against(v.Test), odds(v.Evidence.LnE), gapless.Percent(s.c.Alpha))
+	if s.c.Alone && v.Test != gapless.TestGuard {
+		text += "; stable has one instance, so that noise of one instance cannot be told from the version"
 	}
+	return text
 }
 
-func undecided(c Config, t test, weight float64) gapless.Verdict {
-	f := figures(c, t, weight)
-	v := gapless.Verdict{
-		Kind:     gapless.Undecided,
-		Test:     t.name(),
-		Evidence: f,
-		Needed:   gapless.Needed{Bad: needed(c, t, weight)},
-		NoData:   f.Candidate.Requests == 0,
-	}
-	if v.NoData {
-		v.Reason = "no data: " + c.Candidate + " was given no request that can be judged"
-		if weight >= 1 {
-			v.Reason = "no data: " + c.Candidate + " was given no request at 100 % yet"
+// against says what speaks against the candidate.
+func (s *sight) against(test gapless.VerdictTest) string {
+	switch test {
+	case gapless.TestErrors:
+		text := fmt.Sprintf("%s (stable: %d of %d)", failed(s.candidate), s.stable.Bad, s.stable.Requests)
+		if s.c.Ratio != 1 {
+			text += fmt.Sprintf(", over %.3g × stable's rate", s.c.Ratio)
 		}
-		return v
+		return text
+	case gapless.TestGuard:
+		return fmt.Sprintf("%s of %d, where %s is fine and nothing to compare with", failed(s.guard.arm), s.guard.arm.Requests, gapless.Percent(s.guard.p))
 	}
-	v.Reason = fmt.Sprintf("not proven that %s: %s; evidence %s, %s decides", t.claim(c), t.record(c, f), odds(f.LnE), odds(c.threshold()))
+	for i, name := range gapless.QuantileTests() {
+		if name == test {
+			p := paced(s.Rows, i, (*Row).worse)
+			limit := ""
+			if tau := s.Limits().Quantile[i]; tau > 0 {
+				limit = " of " + short(tau)
+			}
+			return fmt.Sprintf("%d of %d candidate requests slower than stable's %s%s (stable: %d of %d)",
+				p.candidate.Slow, p.candidate.Slow+p.candidate.Fast, test, limit, p.stable.Slow, p.stable.Slow+p.stable.Fast)
+		}
+	}
+	return string(test)
+}
+
+func (s *sight) whyNotWorse(v gapless.Verdict) string {
+	var margins []string
+	for _, p := range v.Proofs {
+		if p.Test == gapless.TestErrors {
+			margins = append(margins, fmt.Sprintf("at most %s points more bad answers", points(p.Margin)))
+		} else {
+			margins = append(margins, fmt.Sprintf("%s at most %s slower", p.Test, gapless.Percent(p.Margin)))
+		}
+	}
+	return fmt.Sprintf("not worse after %d candidate requests, %d failed (stable: %d of %d): %s; false-proof guarantee %s",
+		s.candidate.Requests, s.candidate.Bad, s.stable.Bad, s.stable.Requests, strings.Join(margins, ", "), gapless.Percent(s.c.Beta))
+}
+
+func (s *sight) whyUndecided(v gapless.Verdict) string {
+	if v.NoData {
+		if s.weight >= 1 {
+			return "no data: " + s.c.Candidate + " was given no request at 100 % yet"
+		}
+		return "no data: " + s.c.Candidate + " was given no request that can be judged"
+	}
+	test := v.Test
+	if test != gapless.TestGuard && s.lnE > 0 {
+		test = s.strongest()
+	}
+	text := fmt.Sprintf("undecided: %s; evidence %s, %s decides", s.against(test), odds(v.Evidence.LnE), odds(s.c.threshold()))
 	switch v.Needed.Bad {
 	case 0:
 	case 1:
-		v.Reason += "; one more bad answer would"
+		text += "; one more failed one would"
 	default:
-		v.Reason += fmt.Sprintf("; %d more bad answers in a row would", v.Needed.Bad)
+		text += fmt.Sprintf("; %d more failed ones in a row would", v.Needed.Bad)
 	}
-	return v
+	return text + s.open(v)
 }
 
-func figures(c Config, t test, weight float64) gapless.Figures {
-	f := t.figures()
-	f.Weight = weight
-	f.LnE = t.lnE()
-	f.Threshold = 1 / c.Alpha
-	return f
+// open says what is missing for a proof.
+func (s *sight) open(v gapless.Verdict) string {
+	switch {
+	case s.weight <= 0 || s.weight >= 1:
+		return ""
+	case v.Warming:
+		return "; instances warm up, latency is not judged yet"
+	case v.Needed.Requests > 0:
+		return fmt.Sprintf("; about %d more good ones would prove it not worse", v.Needed.Requests)
+	}
+	for _, p := range v.Proofs {
+		if !p.Proven && p.Test != gapless.TestErrors && s.fastRequest(index(p.Test)) == nil {
+			return fmt.Sprintf("; stable's %s is not known yet", p.Test)
+		}
+	}
+	return ""
+}
+
+func index(test gapless.VerdictTest) int {
+	for i, name := range gapless.QuantileTests() {
+		if name == test {
+			return i
+		}
+	}
+	return 0
+}
+
+// alert says that both are in trouble.
+func (s *sight) alert(limit float64) string {
+	return fmt.Sprintf("both releases give bad answers to over %s of their requests: %s: %s, %s: %s", gapless.Percent(limit),
+		s.c.Candidate, share(s.candidate), s.c.Stable, share(s.stable))
 }
 
 // sum adds b to a. A bad answer may be reported before the request that it
@@ -65,16 +127,36 @@ func share(a gapless.Arm) string {
 	return fmt.Sprintf("%d of %d bad", a.Bad, a.Requests)
 }
 
-// odds writes evidence for people: "494 : 1".
-func odds(lnE float64) string {
-	switch e := math.Exp(lnE); {
-	case e > 999_999.5:
-		return "over a million : 1"
-	case e >= 99.5:
-		return strconv.FormatFloat(math.Round(e), 'f', 0, 64) + " : 1"
-	case e < 0.01:
-		return "under 0.01 : 1"
-	default:
-		return strconv.FormatFloat(e, 'g', 2, 64) + " : 1"
+// failed counts the candidate's bad answers for people.
+func failed(a gapless.Arm) string {
+	if a.Bad == 1 {
+		return "1 failed candidate request"
 	}
+	return fmt.Sprintf("%d failed candidate requests", a.Bad)
+}
+
+// odds writes evidence for people, rounded down: "494:1".
+func odds(lnE float64) string {
+	switch e := math.Exp(lnE) * (1 + 1e-12); {
+	case e >= 1e6:
+		return "over a million:1"
+	case e >= 10:
+		return strconv.FormatFloat(math.Floor(e), 'f', 0, 64) + ":1"
+	case e < 0.01:
+		return "under 0.01:1"
+	default:
+		return strconv.FormatFloat(e, 'g', 2, 64) + ":1"
+	}
+}
+
+// points writes a share as points of percent: "0.5".
+func points(share float64) string { return strconv.FormatFloat(100*share, 'g', 3, 64) }
+
+// short writes a latency with two or three digits.
+func short(d time.Duration) string {
+	unit := time.Microsecond
+	for unit*1000 <= d {
+		unit *= 10
+	}
+	return d.Round(unit).String()
 }

@@ -172,7 +172,7 @@ func TestSimulation(t *testing.T) {
 // met counts what a rollout that ended went through.
 func (w *world) met(r *gapless.Rollout) {
 	for reason, what := range map[string]string{
-		"more often than": "proven worse", "of its requests": "proven worse", "nobody judged": "the edge fell back", "requests get through": "no request got through", "undecided": "undecided",
+		"false-alarm guarantee": "proven worse", "nobody judged": "the edge fell back", "requests get through": "no request got through", "undecided": "undecided",
 		"hook failed": "a hook failed", "the daemon died": "a hook may have run", "answers otherwise": "answers differ", "aborted": "aborted", "cannot become ready either": "stable is lost",
 	} {
 		if strings.Contains(r.Reason, reason) {
