@@ -50,6 +50,7 @@ type App struct {
 	Timeouts     Timeouts          `json:"timeouts,omitzero"`
 	ErrorPages   map[int]string    `json:"error_pages,omitempty"` // file of the tree per status
 	Notify       []Notify          `json:"notify,omitempty"`      // who is told what happens
+	Alerts       AlertPolicy       `json:"alerts,omitzero"`       // what alerts from outside do
 	Flags        *Flags            `json:"flags,omitempty"`       // given on the command line; the next deploy starts from them
 }
 

@@ -7,22 +7,33 @@ import (
 	"time"
 )
 
-// Scope says what a caller of the API may do; each one includes those before it.
+// Scope says what a caller of the API may do; of read, deploy
+// and admin each one includes those before it.
 type Scope string
 
 const (
 	ScopeRead   Scope = "read"   // look at everything but secrets
 	ScopeDeploy Scope = "deploy" // move traffic between releases, start and stop instances
 	ScopeAdmin  Scope = "admin"  // everything
+
+	// ScopeAlert may only say which alerts fire; it is for Alertmanager. Who
+	// may deploy may do that, too.
+	ScopeAlert Scope = "alert"
 )
 
-// Scopes are all scopes, the smallest first.
-func Scopes() []Scope { return []Scope{ScopeRead, ScopeDeploy, ScopeAdmin} }
+// ladder are the scopes that include one another, the smallest first.
+func ladder() []Scope { return []Scope{ScopeRead, ScopeDeploy, ScopeAdmin} }
+
+// Scopes are all scopes.
+func Scopes() []Scope { return append(ladder(), ScopeAlert) }
 
 // Allows reports whether a caller of scope s may do what needs scope want. An
 // unknown scope may nothing, and nobody may what needs an unknown one.
 func (s Scope) Allows(want Scope) bool {
-	have, need := slices.Index(Scopes(), s), slices.Index(Scopes(), want)
+	if want == ScopeAlert {
+		return s == ScopeAlert || s.Allows(ScopeDeploy)
+	}
+	have, need := slices.Index(ladder(), s), slices.Index(ladder(), want)
 	return need >= 0 && have >= need
 }
 

@@ -10,6 +10,8 @@ func TestScopes(t *testing.T) {
 		{ScopeRead, ScopeRead, true}, {ScopeRead, ScopeDeploy, false}, {ScopeDeploy, ScopeRead, true},
 		{ScopeDeploy, ScopeAdmin, false}, {ScopeAdmin, ScopeDeploy, true}, {ScopeAdmin, ScopeAdmin, true},
 		{"", ScopeRead, false}, {"root", ScopeRead, false}, {ScopeAdmin, "", false}, {ScopeAdmin, "root", false}, {"", "", false},
+		{ScopeAlert, ScopeAlert, true}, {ScopeAlert, ScopeRead, false}, {ScopeAlert, ScopeAdmin, false}, {ScopeRead, ScopeAlert, false},
+		{ScopeDeploy, ScopeAlert, true}, {ScopeAdmin, ScopeAlert, true}, {"", ScopeAlert, false}, {"root", ScopeAlert, false},
 	} {
 		if c.have.Allows(c.want) != c.ok {
 			t.Errorf("%q allows %q: %v", c.have, c.want, !c.ok)

@@ -61,6 +61,7 @@ type Service interface {
 
 	CertificateService
 	NotifyService
+	AlertService
 	// Exec answers with a secret: only on the unix socket.
 	Exec(ctx context.Context, app string, req ExecRequest) (Exec, error)
 	// RunOnce starts a command of a release that is run once; OnceOutput yields
@@ -72,12 +73,13 @@ type Service interface {
 
 // DeployRequest asks for a new release of an app and its rollout.
 type DeployRequest struct {
-	Moved   bool              `json:"moved,omitempty"`   // the app's directory is another one than before, and that is meant
-	Replace bool              `json:"replace,omitempty"` // take a rollout that is under way back first
-	Kind    string            `json:"kind"`              // "up" or "deploy"
-	App     gapless.App       `json:"app"`
-	Runtime gapless.Runtime   `json:"runtime"`       // the node that the caller's PATH names; zero: the daemon looks itself
-	Env     map[string]string `json:"env,omitempty"` // values; never logged, stored only in the release's 0600 file
+	Moved         bool              `json:"moved,omitempty"`          // the app's directory is another one than before, and that is meant
+	Replace       bool              `json:"replace,omitempty"`        // take a rollout that is under way back first
+	DespiteAlerts bool              `json:"despite_alerts,omitempty"` // begin although alerts of the app fire
+	Kind          string            `json:"kind"`                     // "up" or "deploy"
+	App           gapless.App       `json:"app"`
+	Runtime       gapless.Runtime   `json:"runtime"`       // the node that the caller's PATH names; zero: the daemon looks itself
+	Env           map[string]string `json:"env,omitempty"` // values; never logged, stored only in the release's 0600 file
 }
 
 // Plan is what a deploy would do.
@@ -162,7 +164,8 @@ type AppStatus struct {
 	Rollout   *gapless.Rollout         `json:"rollout,omitempty"` // the running or the last one
 	Traffic   *Traffic                 `json:"traffic,omitempty"` // nil: nobody holds it or keeps it away
 
-	Certificates []Certificate `json:"certificates,omitempty"`
+	Certificates []Certificate   `json:"certificates,omitempty"`
+	Alerts       []gapless.Alert `json:"alerts,omitempty"` // that fire
 }
 
 // InstanceStatus is an instance with its traffic.

@@ -145,6 +145,9 @@ func endpoints() []endpoint {
 				if req.App.Name != c.app() {
 					return gapless.Rollout{}, gapless.Errorf(gapless.Invalid, "the path names app %q, the body %q", c.app(), req.App.Name)
 				}
+				if req.DespiteAlerts {
+					c.act.Detail = "despite alerts"
+				}
 				if req.Kind == "up" {
 					c.act.Verb = req.Kind
 				}
@@ -266,6 +269,18 @@ func endpoints() []endpoint {
 
 		do("POST", "/apps/{app}/notify/test", "notify.test", deploy, "Send one message to each target that the app tells, and say what it answered",
 			func(c *visit) ([]NotifyAnswer, error) { return c.TestNotify(c.r.Context(), c.app()) }),
+
+		hear("/alerts", gapless.ScopeAlert, "Say which alerts fire and which are over, as Alertmanager does; unknown fields are ignored",
+			func(c *visit, w gapless.AlertWebhook) (Heard, error) { return c.HearAlerts(c.r.Context(), w) }),
+		get("/alerts", read, "The alerts that fire",
+			func(c *visit) ([]gapless.Alert, error) { return c.Alerts(c.r.Context()) }),
+		do("DELETE", "/alerts/{id}", "alert.clear", deploy, "Keep an alert from refusing deploys, until it fires anew",
+			func(c *visit) (gapless.Alert, error) {
+				c.act.Detail = c.r.PathValue("id")
+				a, err := c.ClearAlert(c.r.Context(), c.act.Detail)
+				c.act.App = a.App
+				return a, err
+			}),
 
 		ask("POST", "/apps/{app}/exec", "exec", admin, "Directory, environment and user of an instance or release, to run a command there",
 			func(c *visit, req ExecRequest) (Exec, error) {

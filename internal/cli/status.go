@@ -165,6 +165,9 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 			c.term.answerf("%s", line)
 		}
 	}
+	for _, al := range a.Alerts {
+		c.term.answerf("  %s", alertLine(al))
+	}
 	var rows [][]string
 	var notes []string
 	for _, in := range a.Instances {

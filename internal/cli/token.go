@@ -17,7 +17,8 @@ func (c *command) token() *cobra.Command {
 		Short: "Make, list and revoke the tokens of the API over the network",
 		Long: `Make, list and revoke the tokens by which programs use the API over the network
 (see gapless api). A token has one scope: read (look), deploy (also steer
-rollouts, restart, scale), admin (everything that the network offers).`,
+rollouts, restart, scale), admin (everything that the network offers), or alert
+(nothing but say which alerts fire; for Alertmanager).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -29,7 +30,7 @@ func (c *command) tokenCreate() *cobra.Command {
 	var req api.TokenRequest
 	var scope, expires string
 	cmd := &cobra.Command{
-		Use:     "create --name NAME --scope read|deploy|admin [--expires 90d]",
+		Use:     "create --name NAME --scope read|deploy|admin|alert [--expires 90d]",
 		Short:   "Make a token and print it; it is shown this once",
 		Example: `  gapless token create --name ci --scope deploy --expires 90d`,
 		Args:    cobra.NoArgs,
@@ -59,7 +60,7 @@ func (c *command) tokenCreate() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.Name, "name", "", "what it is for; shown in the audit")
-	f.StringVar(&scope, "scope", string(gapless.ScopeRead), "read, deploy or admin")
+	f.StringVar(&scope, "scope", string(gapless.ScopeRead), "read, deploy, admin or alert")
 	f.StringVar(&expires, "expires", "", "how long it is valid: 90d, 12h (default: until it is revoked)")
 	_ = cmd.MarkFlagRequired("name") // it exists: the line above
 	return cmd

@@ -79,7 +79,7 @@ to the app's instances, which get their port in PORT.`,
   gapless up -- ./anything --port '$PORT'
   gapless up --listen :80 --instances 4`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.ship(cmd, "up", &f, w, false, args)
+			return c.ship(cmd, "up", &f, w, shipping{}, args)
 		},
 	}
 	f.add(cmd)
@@ -90,7 +90,7 @@ to the app's instances, which get their port in PORT.`,
 func (c *command) deploy() *cobra.Command {
 	var f appFlags
 	var w watchFlags
-	var replace bool
+	var replace, despite bool
 	cmd := &cobra.Command{
 		Use:   "deploy [script | -- command …]",
 		Short: "Ship what is in this directory as a new release, without a gap",
@@ -106,17 +106,21 @@ configuration · 3 taken back, the old release serves · 5 --timeout reached, th
 rollout goes on · 8 it waits for a person: gapless resume, promote or abort ·
 130 detached (Ctrl-C; the rollout goes on).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.ship(cmd, "deploy", &f, w, replace, args)
+			return c.ship(cmd, "deploy", &f, w, shipping{replace: replace, despite: despite}, args)
 		},
 	}
 	f.add(cmd)
 	w.add(cmd)
 	cmd.Flags().BoolVar(&replace, "replace", false, "take a rollout that is under way back first")
+	cmd.Flags().BoolVar(&despite, "despite-alerts", false, "deploy although alerts of the app fire (see: gapless alerts)")
 	return cmd
 }
 
+// shipping is what is asked for beside the app itself.
+type shipping struct{ replace, despite bool }
+
 // ship sends the app to the daemon and watches its rollout.
-func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlags, replace bool, args []string) error {
+func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlags, ask shipping, args []string) error {
 	ctx := cmd.Context()
 	if err := w.check(); err != nil {
 		return err
@@ -146,7 +150,7 @@ func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlag
 		}
 	}
 	r, err := c.begin(ctx, client, app.Name, kind, func() (gapless.Rollout, error) {
-		return client.Deploy(ctx, api.DeployRequest{Moved: f.moved, Replace: replace, Kind: kind, App: *app, Env: env, Runtime: runtime})
+		return client.Deploy(ctx, api.DeployRequest{Moved: f.moved, Replace: ask.replace, DespiteAlerts: ask.despite, Kind: kind, App: *app, Env: env, Runtime: runtime})
 	})
 	if err != nil {
 		return err

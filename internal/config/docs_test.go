@@ -40,6 +40,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("access_log.", r.accessLogKeys(&gapless.AccessLog{}))
 	add("releases.", r.releaseKeys(&gapless.ReleasePolicy{}))
 	add("notify.", r.notifyKeys(&gapless.Notify{}))
+	add("alerts.", r.alertKeys(&gapless.AlertPolicy{}))
 	add("processes.<name>.", s.processKeys(r, &gapless.Process{}))
 
 	documented := map[string]bool{}

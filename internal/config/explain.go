@@ -210,6 +210,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 	if len(a.Notify) > 0 {
 		add("notify", notifyShown(a.Notify), "", "default")
 	}
+	if s.given["alerts"] {
+		add("alerts", alertsShown(a.Alerts), "", "default")
+	}
 	processes := map[string]any{}
 	for _, p := range a.Processes {
 		if !p.Web() {

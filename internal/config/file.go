@@ -162,6 +162,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"logs":            r.logs(&a.Logs),
 		"access_log":      s.ofWeb(r, r.accessLog(&a.AccessLog)),
 		"notify":          r.notify(&a.Notify),
+		"alerts":          r.alerts(&a.Alerts),
 		"processes":       s.processList(r),
 	}
 	for key, set := range keys {

@@ -59,6 +59,7 @@ type Daemon struct {
 	work       sync.WaitGroup // runners, and releases under preparation
 
 	notices *notices
+	alerts  alerts
 
 	mu       sync.Mutex
 	apps     map[string]*app
@@ -140,6 +141,9 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	if err := d.loadApps(ctx); err != nil {
 		return err
 	}
+	if err := d.loadAlerts(ctx); err != nil {
+		d.log.Warn("the alerts that fired are not known", "err", err)
+	}
 	d.work.Go(func() { d.backUp(ctx) })
 	d.work.Go(func() { d.collectOften(ctx) })
 	d.work.Go(func() { d.serveNetwork(ctx) })
@@ -147,6 +151,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	d.work.Go(func() { d.router.keepTotals(ctx) })
 	d.work.Go(func() { d.keepCertificates(ctx) })
 	d.work.Go(func() { d.notices.run(ctx) })
+	d.work.Go(func() { d.watchAlerts(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
 	if err != nil {

@@ -32,6 +32,9 @@ func (d *Daemon) Deploy(ctx context.Context, req api.DeployRequest) (gapless.Rol
 	if err := d.conflict(&req.App); err != nil {
 		return gapless.Rollout{}, err
 	}
+	if err := d.refuseByAlerts(req); err != nil {
+		return gapless.Rollout{}, err
+	}
 	if req.Replace {
 		if err := d.clear(ctx, req.App.Name); err != nil {
 			return gapless.Rollout{}, err

@@ -55,6 +55,49 @@ func (d *Daemon) Abort(ctx context.Context, name string) (gapless.Rollout, error
 	})
 }
 
+// abort takes one rollout back for a reason that no person gave, also while
+// its release is being made.
+func (d *Daemon) abort(ctx context.Context, name, id string, reason error) error {
+	a, err := d.app(name)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	made := a.preparing != nil && a.preparing.rollout.ID == id
+	a.mu.Unlock()
+	if made {
+		if r, err := a.interrupt(ctx, reason); err != nil || r != nil {
+			return err
+		}
+	}
+	_, err = d.steer(ctx, name, func(s rollout.State) (rollout.State, error) {
+		if err := stillForward(s, id); err != nil {
+			return s, err
+		}
+		return rollout.Abort(s, reason.Error(), time.Now()), nil
+	})
+	return err
+}
+
+// halt holds one rollout where it is, for a reason that no person gave.
+func (d *Daemon) halt(ctx context.Context, name, id, reason string) error {
+	_, err := d.steer(ctx, name, func(s rollout.State) (rollout.State, error) {
+		if err := stillForward(s, id); err != nil {
+			return s, err
+		}
+		return rollout.PauseFor(s, reason)
+	})
+	return err
+}
+
+// stillForward refuses what is meant for a rollout that is over or on its way back.
+func stillForward(s rollout.State, id string) error {
+	if !s.Busy() || s.Rollout.ID != id || !s.Forward() {
+		return gapless.Errorf(gapless.Conflict, "rollout %s of %s is not under way any more", id, s.App)
+	}
+	return nil
+}
+
 // steer changes the rollout that is under way.
 func (d *Daemon) steer(ctx context.Context, name string, f func(rollout.State) (rollout.State, error)) (gapless.Rollout, error) {
 	a, err := d.app(name)

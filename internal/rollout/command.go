@@ -30,6 +30,24 @@ func Pause(s State) (State, error) {
 
 const byPerson = "paused by a person"
 
+// byOther begins why a rollout waits that was paused by something outside of
+// its plan. As with a pause by a person, it goes on with the same step.
+const byOther = "paused because "
+
+// PauseFor holds a rollout where it is, for a reason that is not the plan's.
+func PauseFor(s State, reason string) (State, error) {
+	before := s.Paused
+	s, err := Pause(s)
+	if err == nil && !before {
+		s.Rollout.Waiting = byOther + reason
+	}
+	return s, err
+}
+
+// Forward reports whether a rollout is on its way to a release that does not
+// serve yet.
+func (s State) Forward() bool { return s.Busy() && !s.Back && !s.promoted() }
+
 // Resume goes on: after a pause by a person with the same step, after a pause
 // of the plan with the next one.
 func Resume(s State) (State, error) {
@@ -46,7 +64,7 @@ func Resume(s State) (State, error) {
 	case gapless.StepPause:
 		s.Skip = true
 	case gapless.StepJudge, gapless.StepHook, gapless.StepMirror:
-		s.Skip = s.Paused && !strings.HasPrefix(s.Rollout.Waiting, byPerson)
+		s.Skip = s.Paused && !strings.HasPrefix(s.Rollout.Waiting, byPerson) && !strings.HasPrefix(s.Rollout.Waiting, byOther)
 	}
 	s.Paused, s.Rollout.Waiting = false, ""
 	return s, nil
