@@ -109,11 +109,14 @@ func (s Step) String() string {
 			return "weight: by ready share"
 		}
 		return "weight " + Percent(s.Weight)
-	case StepJudge:
+	case StepJudge, StepRamp:
 		if s.For == 0 && s.OnUndecided == "" { // as written, before it is in a plan
-			return "judge"
+			return string(s.Kind)
 		}
 		text := fmt.Sprintf("judge for at most %s", s.For)
+		if s.Kind == StepRamp {
+			text = fmt.Sprintf("ramp: the share rises as the release is proven, for at most %s", s.For)
+		}
 		if s.OnUndecided != "" { // else the strategy's default, which is filled in when it runs
 			text += fmt.Sprintf(", then %s if undecided", s.OnUndecided)
 		}

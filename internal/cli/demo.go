@@ -40,8 +40,8 @@ const demoConfig = `app: demo
 run: node server.js
 instances: 2
 drain: 3s
-strategy: canary
 judge: { within: 5s, on_undecided: continue }
+steps: [start: max, warm, weight: 5%, judge, weight: 25%, judge, weight: 50%, judge, promote]
 `
 
 // demoRelease is what the demo's JSON says of one deployment.

@@ -194,6 +194,7 @@ func (s *settings) stepForm(r *reader) schema {
 	m := objectOf(valued, map[string]schema{
 		"start": about("so many more", countForm()), "scale": about("so many in all", countForm()),
 		"weight": about("share of the traffic", shareForm()), "judge": about("at most so long", anyOf(durationForm(), judge, nothing)),
+		"ramp":   about("the share rises as the release is proven, at most so long", anyOf(durationForm(), judge, nothing)),
 		"mirror": about("share of the safe requests that is copied", anyOf(shareForm(), mirror, nothing)),
 		"pause":  about("so long, or until a person resumes", anyOf(durationForm(), nothing)), "hook": about("a command", anyOf(someText(), hook)),
 		"keep": about("the old set stays warm", durationForm()),

@@ -56,7 +56,7 @@ func Advise(a Answers) Advice {
 	case a.Team <= 5:
 		return rolling("a small team has nobody to watch a rollout for minutes: it goes by itself, and comes back by itself")
 	default:
-		return canary("changes of several people meet in one release: shares that rise step by step, each judged, find out which one is bad, and feature flags part shipping from showing")
+		return canary("changes of several people meet in one release: a share that rises only as the release is proven finds out that one is bad while few have met it, and feature flags part shipping from showing")
 	}
 }
 
@@ -70,8 +70,8 @@ func rolling(why string) Advice {
 func canary(why string) Advice {
 	return Advice{gapless.StrategyCanary, why,
 		"up to twice as many while a rollout runs, as each share needs",
-		"at most 5 minutes for each of three judged shares, much less with traffic that proves the release not worse",
-		"5 % of the requests meet a bad release first; without enough traffic a person is asked"}
+		"as long as the proof takes: about three minutes at 100 requests per second, under one at 1000; after 30 minutes a person is asked",
+		"1 % of the requests meet a bad release first, and no more than its bound on harm allows after that; without enough traffic a person is asked"}
 }
 
 func blueGreen(why string) Advice {
@@ -158,10 +158,7 @@ soak: 10s                         # how long the first new instance is watched u
 `,
 	gapless.StrategyCanary: `instances: 4                      # a number, or max for one per processor
 
-strategy: canary                  # 5, 25, 50 and 100 % of the traffic
-judge:
-  within: 5m                      # longest judgement of one share; proven sooner, it goes on at once
-  on_undecided: pause             # then a person decides: gapless resume, promote or abort
+strategy: canary                  # its share rises as it is proven not worse; then it gets everything
 
 # Feature flags are not built yet. When they are, they part shipping from showing:
 # flags:

@@ -117,7 +117,8 @@ func (s *settings) stepKinds(r *reader, step *gapless.Step) map[string]stepKind 
 		"preview": {},
 		"weight":  {r.share(&step.Weight, "weight"), "5%"},
 		"mirror":  {r.mirrorStep(step), ""},
-		"judge":   {r.judgeStep(step), ""},
+		"judge":   {r.judgeStep(step, "judge"), ""},
+		"ramp":    {r.judgeStep(step, "ramp"), ""},
 		"pause":   {r.duration(&step.For, "pause", stepMin, stepMax), ""},
 		"hook":    {r.hook(step), "./smoke.sh"},
 		"promote": {},
@@ -160,11 +161,12 @@ func (r *reader) share(dst *float64, what string) setter {
 	}
 }
 
-func (r *reader) judgeStep(step *gapless.Step) setter {
+// judgeStep reads the value of a step that ends by a verdict or by the clock.
+func (r *reader) judgeStep(step *gapless.Step, what string) setter {
 	return func(n ast.Node) {
 		switch n.(type) {
 		case *ast.MappingNode, *ast.MappingValueNode:
-			r.object(n, "judge", r.judgeStepKeys(step))
+			r.object(n, what, r.judgeStepKeys(step))
 		default:
 			r.within(&step.For)(n)
 		}

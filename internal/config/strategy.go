@@ -168,14 +168,14 @@ func (s *settings) checkSteps(p *problems) {
 				fail(faultf("nothing was started that could get warm").withHint(order))
 			}
 			ready = started
-		case gapless.StepWeight, gapless.StepPreview, gapless.StepMirror:
+		case gapless.StepWeight, gapless.StepRamp, gapless.StepPreview, gapless.StepMirror:
 			if !ready {
 				fail(faultf("step %s comes before the new release is started and warm", st.Kind).withHint(order))
 			}
 			if st.Kind == gapless.StepPreview && s.app.Preview == nil && len(s.app.Match) == 0 {
 				fail(faultf("step preview has no host or header to show").withHint(`add preview: { host: next.example.com } or match: { cookie: tester=yes } at the top of the file`))
 			}
-			weighted = weighted || st.Kind == gapless.StepWeight
+			weighted = weighted || st.Kind == gapless.StepWeight || st.Kind == gapless.StepRamp
 		case gapless.StepJudge:
 			if !weighted {
 				fail(faultf("there is nothing to judge before the new release has traffic").withHint("put weight: 5%% before it"))

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	"gapless"
@@ -34,7 +33,7 @@ func (d *decision) advance() {
 // open reports whether a step may be entered now.
 func (d *decision) open(step gapless.Step) bool {
 	switch step.Kind {
-	case gapless.StepWeight:
+	case gapless.StepWeight, gapless.StepRamp:
 		// A table that the edges fell back from must not be replaced unseen,
 		// and what is counted from here on must be told from what was before.
 		return d.obs.Served.Known && (d.s.Judge == nil || d.s.Cursor != nil || !d.obs.Blind)
@@ -69,6 +68,10 @@ func (d *decision) enter(step gapless.Step) {
 	case gapless.StepJudge:
 		d.s.Watched, d.s.Looked = 0, d.now
 		d.note("", "judge", "", "watching %s at %s for at most %s", r.To, gapless.Percent(d.share()), step.For)
+	case gapless.StepRamp:
+		d.s.Watched, d.s.Looked = 0, d.now
+		d.s.Weight, d.s.Auto = rung(min(d.allowed(), d.carries(Candidate))), false
+		d.note("", "ramp", "", "%s begins with %s, and gets more as it is proven, for at most %s", r.To, gapless.Percent(d.s.Weight), step.For)
 	case gapless.StepMirror:
 		d.s.Watched, d.s.Looked = 0, d.now
 		d.note("", "mirror", "", "copying %s of the safe requests to %s for %s", gapless.Percent(step.Weight), r.To, step.For)
@@ -98,20 +101,17 @@ func (d *decision) done(step gapless.Step) bool {
 	case gapless.StepWarm:
 		return d.warm("")
 	case gapless.StepWeight:
-		served, share := d.obs.Served.Route, d.share()
-		if d.s.Rollout.To == d.s.Stable {
-			share = 1
-		}
-		if !d.warm("") || !d.obs.Served.Known || served == nil || len(served.Targets) == 0 ||
-			math.Abs(served.Share(d.s.Rollout.To)-share) > 1e-9 {
+		if !d.warm("") || !d.servedShare() {
 			return false
 		}
-		d.note("", "weight", "", "%s serves %s", d.s.Rollout.To, gapless.Percent(share))
+		d.note("", "weight", "", "%s serves %s", d.s.Rollout.To, gapless.Percent(d.obs.Served.Route.Share(d.s.Rollout.To)))
 		return true
 	case gapless.StepPreview:
 		return !d.s.Preview || d.obs.Served.Known && d.obs.Served.Route != nil && shows(d.obs.Served.Route)
 	case gapless.StepJudge:
 		return d.judged(step)
+	case gapless.StepRamp:
+		return d.ramped(step)
 	case gapless.StepMirror:
 		return d.shadowed(step)
 	case gapless.StepPause:

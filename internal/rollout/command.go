@@ -63,7 +63,7 @@ func Resume(s State) (State, error) {
 	switch step.Kind {
 	case gapless.StepPause:
 		s.Skip = true
-	case gapless.StepJudge, gapless.StepHook, gapless.StepMirror:
+	case gapless.StepJudge, gapless.StepRamp, gapless.StepHook, gapless.StepMirror:
 		s.Skip = s.Paused && !strings.HasPrefix(s.Rollout.Waiting, byPerson) && !strings.HasPrefix(s.Rollout.Waiting, byOther)
 	}
 	s.Paused, s.Rollout.Waiting = false, ""

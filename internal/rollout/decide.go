@@ -14,10 +14,11 @@ type Observed struct {
 	Releases  map[string]*gapless.Release // every release a member or the rollout names
 	Instances map[string]gapless.Instance // by ID
 	Served    Served
-	First     bool            // nothing was applied yet since the state was read: Served is of those before
-	Tallies   []gapless.Tally // since State.Cursor
-	Cursor    Cursor          // nil: no evidence could be had
-	Blind     bool            // there should be evidence, but it could not be read
+	First     bool                 // nothing was applied yet since the state was read: Served is of those before
+	Tallies   []gapless.Tally      // since State.Cursor
+	Cursor    Cursor               // nil: no evidence could be had
+	Blind     bool                 // there should be evidence, but it could not be read
+	Look      *gapless.LatencyLook // nil: the judge has learned what there is
 	Hooks     map[string]HookState
 	Mirrors   map[string]gapless.MirrorCounts // per edge process: of copies for this rollout
 }
@@ -73,6 +74,7 @@ func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 		d.down()
 	} else {
 		if d.s.Busy() && !d.s.Back {
+			d.learn()
 			d.weigh()
 			d.shadow()
 			d.watch()
@@ -218,7 +220,7 @@ func (d *decision) finish(o gapless.Outcome) {
 	d.s.Back, d.s.Weight, d.s.Auto, d.s.Drained, d.s.Next = false, 0, false, nil, nil
 	d.s.Preview, d.s.Paused, d.s.Skip, d.s.Hook, d.s.Judge, d.s.Cursor, d.s.Keep = false, false, false, "", nil, nil, 0
 	d.s.Known = false
-	d.s.Folded, d.s.Watched, d.s.Looked = time.Time{}, 0, time.Time{}
+	d.s.Folded, d.s.Learned, d.s.Watched, d.s.Looked = time.Time{}, time.Time{}, 0, time.Time{}
 	d.s.Mirrors, d.s.Shadowed = nil, time.Time{}
 	switch {
 	case d.s.Down:

@@ -13,9 +13,12 @@ import (
 // somebody still judges.
 const LeaseTime = 30 * time.Second
 
-// foldEvery bounds how often good news alone is written to the journal; bad
-// answers are taken in at once.
-const foldEvery = time.Second
+// How often what was counted is written to the journal while it decides
+// nothing. It is judged at every look, and what decides is taken in at once.
+const (
+	foldEvery = time.Second
+	foldBad   = foldEvery / 4 // where bad answers are in it, for people who look on
+)
 
 // weigh takes in the evidence and turns back when it proves the candidate worse.
 func (d *decision) weigh() {
@@ -27,12 +30,15 @@ func (d *decision) weigh() {
 		d.s.Cursor = d.obs.Cursor // what was counted before is no evidence
 		return
 	}
-	if d.obs.Cursor == nil || !d.worthFolding() {
+	if d.obs.Cursor == nil || !d.news() {
 		return
 	}
 	j := d.s.Judge.Observe(credible(d.obs.Tallies))
-	d.s.Judge, d.s.Cursor, d.s.Folded = j, d.obs.Cursor, d.now
 	v := j.Verdict(d.share())
+	if !d.worthFolding() && !decides(r, v) {
+		return // it stays in the evidence, and comes again with more
+	}
+	d.s.Judge, d.s.Cursor, d.s.Folded = j, d.obs.Cursor, d.now
 	r.Verdict = &v
 	d.chart(v)
 	if v.Kind == gapless.Worse {
@@ -49,15 +55,25 @@ func credible(all []gapless.Tally) []gapless.Tally {
 	return slices.DeleteFunc(slices.Clone(all), bad)
 }
 
+// news reports whether anything was counted since the cursor.
+func (d *decision) news() bool {
+	return slices.ContainsFunc(d.obs.Tallies, func(t gapless.Tally) bool {
+		return t.Requests > 0 || t.Bad > 0 || t.Paces != gapless.Paces{}
+	})
+}
+
+// decides reports whether a verdict says otherwise than the one before, so
+// that the plan goes on or back by it.
+func decides(r *gapless.Rollout, v gapless.Verdict) bool {
+	return v.Kind != gapless.Undecided && (r.Verdict == nil || r.Verdict.Kind != v.Kind)
+}
+
+// worthFolding reports whether it is time to write down what was counted,
+// although it decides nothing yet.
 func (d *decision) worthFolding() bool {
-	any := false
-	for _, t := range d.obs.Tallies {
-		if t.Bad > 0 {
-			return true
-		}
-		any = any || t.Requests > 0
-	}
-	return any && d.now.Sub(d.s.Folded) >= foldEvery
+	since := d.now.Sub(d.s.Folded)
+	bad := slices.ContainsFunc(d.obs.Tallies, func(t gapless.Tally) bool { return t.Bad > 0 })
+	return since < 0 || since >= foldEvery || bad && since >= foldBad || d.s.Learned.Equal(d.now)
 }
 
 // judged reports whether a judged step is over: the candidate is proven not

@@ -52,11 +52,13 @@ func (w *world) mayApply(r *gapless.Route) {
 	}
 	if s.Busy() && !s.Back && s.Rollout.To != s.Stable && healthy[s.Stable] > 0 && r.Share(s.Rollout.To) > FirstShare {
 		spec := w.releases[s.Rollout.To].Spec
-		first := slices.IndexFunc(s.Rollout.Plan, func(step gapless.Step) bool { return step.Kind == gapless.StepJudge })
-		if first >= s.Rollout.Cursor && len(spec.Steps) == 0 && !spec.Flip {
+		first := slices.IndexFunc(s.Rollout.Plan, func(step gapless.Step) bool { return step.Kind == gapless.StepJudge || step.Kind == gapless.StepRamp })
+		ramp := first == s.Rollout.Cursor && current(s).Kind == gapless.StepRamp // see mayRamp
+		if first >= s.Rollout.Cursor && !ramp && len(spec.Steps) == 0 && !spec.Flip {
 			w.violate("%s is given %v before it was watched", s.Rollout.To, r.Share(s.Rollout.To))
 		}
 	}
+	w.mayRamp(s, r, healthy)
 	w.mayMirror(s, r, r.Mirror != nil && has[r.Mirror.Release])
 	w.mayCarry(s, r, healthy)
 	if r.Preview != nil && (!s.Busy() || s.Back || r.Preview.Release != s.Rollout.To) {

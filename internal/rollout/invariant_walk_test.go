@@ -44,6 +44,7 @@ func (w *world) walked(was, is State) {
 		return
 	}
 	w.readBack(was, is)
+	w.climbed(was, is)
 	if was.Paused && !is.Back && (!is.Paused || is.Rollout.Cursor != was.Rollout.Cursor) && !w.stuckEnd(is) {
 		w.violate("it goes on although it is paused: from step %d to %d", was.Rollout.Cursor, is.Rollout.Cursor)
 	}
@@ -89,11 +90,14 @@ func (w *world) left(was, is State) {
 			w.violate("it goes on after %s of mirroring, %s were asked for", w.watched, step.For)
 		}
 		return
-	case gapless.StepJudge:
+	case gapless.StepJudge, gapless.StepRamp:
 	default:
 		return
 	}
 	if is.Rollout.Verdict != nil && is.Rollout.Verdict.Kind == gapless.NotWorse {
+		if step.Kind == gapless.StepRamp {
+			w.tally["proven in a ramp"]++
+		}
 		return
 	}
 	if step.OnUndecided == gapless.OnUndecidedPause || step.OnUndecided == gapless.OnUndecidedRollback {
@@ -106,7 +110,7 @@ func (w *world) left(was, is State) {
 
 // judging names the judged step that a state is in.
 func judging(s State) string {
-	if kind := current(s).Kind; !s.Busy() || s.Back || kind != gapless.StepJudge && kind != gapless.StepMirror {
+	if kind := current(s).Kind; !s.Busy() || s.Back || kind != gapless.StepJudge && kind != gapless.StepRamp && kind != gapless.StepMirror {
 		return ""
 	}
 	return s.Rollout.ID + "/" + strconv.Itoa(s.Rollout.Cursor)
@@ -136,6 +140,7 @@ func (w *world) counted(s State) {
 			w.violate("of %s at %v %d requests (%d bad) were told and %d (%d bad) are counted", release, weight, want.requests, want.bad, got.Requests, got.Bad)
 		}
 	}
+	w.pacesCounted(s)
 	sum := uint64(0)
 	for _, row := range judged.Rows {
 		check(judged.Config.Candidate, row.Weight, row.Candidate)

@@ -21,7 +21,12 @@ func judgeOf(from string, to *gapless.Release, record gapless.Arm) Judge {
 }
 
 // seenBy is what the production judge of a state saw.
-func seenBy(s State) judge.Judge { return s.Judge.(bench[judge.Judge]).j }
+func seenBy(s State) judge.Judge {
+	if b, ok := s.Judge.(bench[eager]); ok {
+		return b.j.J
+	}
+	return s.Judge.(bench[judge.Judge]).j
+}
 
 // strict is another judge, as simple as can be: it knows one number, two bad
 // answers of the candidate are too many, and a hundred good ones are enough.

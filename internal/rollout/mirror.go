@@ -40,7 +40,7 @@ func darkLaunch(app *gapless.App, counts map[string]int, old int) []gapless.Step
 	rest := *app
 	rest.Strategy = or(app.Mirror.Then, gapless.StrategyCanary)
 	plan := Compile(&rest, counts, old)
-	at := slices.IndexFunc(plan, func(s gapless.Step) bool { return s.Kind == gapless.StepWeight })
+	at := slices.IndexFunc(plan, func(s gapless.Step) bool { return s.Kind == gapless.StepWeight || s.Kind == gapless.StepRamp })
 	return slices.Insert(plan, at, mirrorStep(app, gapless.Step{Kind: gapless.StepMirror}))
 }
 

@@ -115,14 +115,14 @@ func TestMirrorPlans(t *testing.T) {
 	for name, c := range map[string]struct {
 		plan, begins string
 	}{
-		"then canary":  {plan(func(*gapless.App) {}), fmt.Sprintf(begin, 2) + mirror + "weight 5 % · judge for at most 10m"},
+		"then canary":  {plan(func(*gapless.App) {}), fmt.Sprintf(begin, 2) + mirror + "ramp: the share rises as the release is proven, for at most 30m"},
 		"then rolling": {plan(func(a *gapless.App) { a.Mirror.Then = gapless.StrategyRolling }), fmt.Sprintf(begin, 1) + mirror + "weight 20 % · judge for at most 1s"},
 		"then blue-green": {plan(func(a *gapless.App) {
 			a.Mirror.Then, a.Preview = gapless.StrategyBlueGreen, &gapless.Preview{Host: "x"}
 		}), fmt.Sprintf(begin, 4) + "preview: reachable by host, header or cookie · " + mirror + "weight 10 %"},
 		"as set": {plan(func(a *gapless.App) {
 			a.Mirror = gapless.Mirror{Share: 0.5, For: gapless.Duration(time.Minute), OnDifference: gapless.OnUndecidedRollback}
-		}), fmt.Sprintf(begin, 2) + "mirror 50 % for 1m, then rollback if the answers differ · weight 5 %"},
+		}), fmt.Sprintf(begin, 2) + "mirror 50 % for 1m, then rollback if the answers differ · ramp: "},
 		"own steps": {plan(func(a *gapless.App) {
 			a.Steps = []gapless.Step{{Kind: gapless.StepMirror, Weight: 0.25}, {Kind: gapless.StepWeight, Weight: 0.5}}
 		}), fmt.Sprintf(begin, 2) + "mirror 25 % for 5m, then pause if the answers differ · weight 50 %"},

@@ -14,14 +14,11 @@ const FirstShare = 0.25
 
 // Default times of the strategies.
 const (
-	canaryJudge    = gapless.Duration(10 * time.Minute)
+	ownJudge       = gapless.Duration(10 * time.Minute)
 	blueGreenJudge = gapless.Duration(time.Minute)
 	blueGreenKeep  = gapless.Duration(10 * time.Minute)
 	blueGreenShare = 0.1
 )
-
-// canaryShares are what a canary gets one after the other, before it gets all.
-var canaryShares = []float64{0.05, 0.25, 0.5}
 
 // Compile turns an app's strategy into a plan for a candidate, where old
 // instances of the web process serve now. Where nothing serves (0), or the app
@@ -86,33 +83,6 @@ func blueGreen(app *gapless.App, counts map[string]int) []gapless.Step {
 	}
 	plan = append(plan, swaps(app, counts)...)
 	return append(plan, gapless.Step{Kind: gapless.StepKeep, For: or(app.Keep, blueGreenKeep)}, gapless.Step{Kind: gapless.StepPromote})
-}
-
-// canary gives the candidate more and more, judged at each step.
-func canary(app *gapless.App, counts map[string]int) []gapless.Step {
-	n := counts[gapless.WebProcess]
-	judged := gapless.Step{Kind: gapless.StepJudge, For: or(app.Judge.Within, canaryJudge), OnUndecided: or(app.Judge.OnUndecided, gapless.OnUndecidedPause)}
-	var plan []gapless.Step
-	have := 0
-	for i, share := range append(slices.Clone(canaryShares), 1) {
-		need := enough(share, n)
-		switch {
-		case i == 0:
-			plan = append(append(plan, startWeb(need)...), workers(app, counts)...)
-		case need > have:
-			plan = append(plan, gapless.Step{Kind: gapless.StepScale, Process: gapless.WebProcess, N: need}, gapless.Step{Kind: gapless.StepWarm})
-		}
-		have = need
-		plan = append(plan, gapless.Step{Kind: gapless.StepWeight, Weight: share})
-		if share < 1 {
-			plan = append(plan, judged)
-		}
-	}
-	plan = append(plan, swaps(app, counts)...)
-	if app.Keep > 0 {
-		plan = append(plan, gapless.Step{Kind: gapless.StepKeep, For: app.Keep})
-	}
-	return append(plan, gapless.Step{Kind: gapless.StepPromote})
 }
 
 // custom is the user's own plan, completed with what it must not lack.
@@ -180,9 +150,13 @@ func custom(app *gapless.App, counts map[string]int) []gapless.Step {
 		case gapless.StepMirror:
 			ready(0)
 			step = mirrorStep(app, step)
-		case gapless.StepJudge:
+		case gapless.StepJudge, gapless.StepRamp:
 			ready(0)
-			step.For = or(step.For, or(app.Judge.Within, canaryJudge))
+			within := ownJudge
+			if step.Kind == gapless.StepRamp {
+				within = canaryRamp
+			}
+			step.For = or(step.For, or(app.Judge.Within, within))
 			step.OnUndecided = or(step.OnUndecided, or(app.Judge.OnUndecided, gapless.OnUndecidedPause))
 		case gapless.StepWarm, gapless.StepKeep:
 		default: // drain and swap are not for people to place

@@ -183,6 +183,34 @@ func TestPlantedBugs(t *testing.T) {
 			})},
 		{"the plan goes on while the journal cannot be written", "before it was saved",
 			func(s State, o Observed, t time.Time, _ bool) (State, []Action) { return decide(s, o, t, false) }},
+		{"a ramp goes on before its share is served", "the share goes up", before(
+			func(s *State, o *Observed, t time.Time) {
+				if current(*s).Kind == gapless.StepRamp && s.Busy() && !s.Back && o.Served.Route != nil && len(o.Served.Route.Targets) > 0 {
+					d := &decision{s: *s, obs: *o, now: t}
+					r := *o.Served.Route
+					r.Weights = []gapless.Weight{{Release: s.Stable, Share: 1 - d.share()}, {Release: s.Rollout.To, Share: d.share()}}
+					o.Served.Known, o.Served.Route = true, &r
+					if s.Rollout.Verdict == nil { // so that it climbs soon
+						s.Rollout.Verdict = &gapless.Verdict{Kind: gapless.Undecided, Share: 0.5}
+					}
+				}
+			})},
+		{"a ramp gives more than its judge allows", "its judge allows", onRoute(
+			func(s State, _ Observed, r *gapless.Route) {
+				if current(s).Kind == gapless.StepRamp && !s.Back && len(r.Weights) == 2 && r.Weights[1].Share > 0 {
+					r.Weights[0].Share, r.Weights[1].Share = 0.5, 0.5
+				}
+			})},
+		{"a ramp does not wait for instances", "instances are ready", onRoute(
+			func(s State, o Observed, r *gapless.Route) {
+				if v := s.Rollout.Verdict; current(s).Kind == gapless.StepRamp && !s.Back && len(r.Weights) == 2 && v != nil && r.Weights[0].Share > 0 && v.Share > r.Weights[1].Share {
+					r.Weights[0].Share, r.Weights[1].Share = 1-v.Share, v.Share
+				}
+			})},
+		{"a ramp is over although nothing is proven", "although it was to", before(
+			func(s *State, _ *Observed, _ time.Time) {
+				s.Skip = s.Skip || current(*s).Kind == gapless.StepRamp
+			})},
 		{"a share is more than the ready instances carry", "instances are ready", onRoute(
 			func(s State, _ Observed, r *gapless.Route) {
 				if s.Busy() && !s.Back && len(r.Weights) == 2 && s.Weight > 0 {
@@ -226,6 +254,17 @@ func TestPlantedBugs(t *testing.T) {
 				if was.Judge != nil && is.Busy() {
 					is.Judge = was.Judge
 				}
+			})},
+		{"how long requests took is counted twice", "how long requests took", after(
+			func(was State, is *State, o Observed, _ *[]Action, _ time.Time) {
+				if is.Judge == nil || is.Folded.Equal(was.Folded) {
+					return
+				}
+				var again []gapless.Tally
+				for _, t := range o.Tallies {
+					again = append(again, gapless.Tally{Release: t.Release, Weight: t.Weight, Paces: t.Paces})
+				}
+				is.Judge = is.Judge.Observe(again)
 			})},
 		{"tallies that cannot be are taken in", "are counted", after(
 			func(was State, is *State, o Observed, _ *[]Action, _ time.Time) {

@@ -151,12 +151,15 @@ func (r *Runner) round(ctx context.Context) time.Duration {
 		failpoint(a.Kind, afterEffect)
 		r.acted = append(r.acted, a.Kind)
 	}
-	return pace(next, obs.Served.Known, len(actions) > 0)
+	return rest(next, obs.Served.Known, len(actions) > 0)
 }
 
-// judged tells the router that this round decided, and up to where its
-// evidence is saved.
+// judged tells the router that this round decided, up to where its evidence is
+// saved, and by what limits it is to count on.
 func (r *Runner) judged(blind bool) {
+	if !r.stuck {
+		r.pace()
+	}
 	if l, ok := r.Router.(Leaser); ok && !blind {
 		l.Renew(r.App)
 	}
@@ -165,7 +168,7 @@ func (r *Runner) judged(blind bool) {
 	}
 }
 
-func pace(s State, known, acted bool) time.Duration {
+func rest(s State, known, acted bool) time.Duration {
 	switch {
 	case !known: // what is asked of the edges again and again is asked calmly
 		return tickBusy
@@ -258,6 +261,7 @@ func (r *Runner) observePlan(ctx context.Context, obs *Observed) {
 			obs.Tallies, obs.Cursor, obs.Blind = nil, nil, true
 		}
 		r.warn("read evidence", err)
+		obs.Look = r.look()
 	}
 	if m, ok := r.Evidence.(Mirrorer); ok && current(r.state).Kind == gapless.StepMirror {
 		var err error

@@ -17,7 +17,7 @@ func (s *State) same(o *State) bool {
 		s.Back == o.Back && s.Down == o.Down && s.Keep == o.Keep && s.Preview == o.Preview &&
 		s.Paused == o.Paused && s.Skip == o.Skip && s.Hook == o.Hook &&
 		s.Held == o.Held && sameMaintenance(s.Maintenance, o.Maintenance) &&
-		s.Folded.Equal(o.Folded) && s.Watched == o.Watched && s.Looked.Equal(o.Looked) &&
+		s.Folded.Equal(o.Folded) && s.Learned.Equal(o.Learned) && s.Watched == o.Watched && s.Looked.Equal(o.Looked) &&
 		slices.Equal(s.Members, o.Members) &&
 		sameMap(s.Counts, o.Counts) && sameMap(s.Drained, o.Drained) && sameMap(s.Next, o.Next) && s.Cursor.same(o.Cursor) &&
 		s.Shadowed.Equal(o.Shadowed) && (s.Mirrors == nil) == (o.Mirrors == nil) && maps.EqualFunc(s.Mirrors, o.Mirrors, gapless.MirrorCounts.Equal) &&

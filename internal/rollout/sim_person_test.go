@@ -9,13 +9,17 @@ import (
 
 // release adds a random release to the world.
 func (w *world) release(t temper) *gapless.Release {
+	longest := 3 * time.Second
+	if w.eager {
+		longest *= 3 // else few are proven
+	}
 	within := func(d time.Duration) gapless.Duration { return gapless.Duration(w.between(0, d)) }
 	name := fmt.Sprintf("v%d", len(w.releases)+1)
 	spec := gapless.App{
 		Name: simApp, Listen: []string{":8080"}, Path: "/",
 		Drain: gapless.Duration(simDrain), Grace: gapless.Duration(time.Second),
 		Hold: gapless.Duration(5 * time.Second), Soak: within(3 * time.Second),
-		Judge:    gapless.JudgeSpec{Within: within(3 * time.Second), OnUndecided: w.undecided()},
+		Judge:    gapless.JudgeSpec{Within: within(longest), OnUndecided: w.undecided()},
 		Strategy: []string{gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary, gapless.StrategyDark}[w.rng.IntN(4)],
 		Mirror: gapless.Mirror{For: within(3 * time.Second), OnDifference: w.undecided(),
 			Then: []string{"", gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary}[w.rng.IntN(4)]},
@@ -28,7 +32,11 @@ func (w *world) release(t temper) *gapless.Release {
 		spec.Preview = &gapless.Preview{Header: "x-preview"}
 	}
 	if w.rng.IntN(20) > 0 {
-		spec.Processes = append(spec.Processes, gapless.Process{Name: gapless.WebProcess, Instances: 1 + w.rng.IntN(4)})
+		n := 1 + w.rng.IntN(4)
+		if w.eager && w.big {
+			n = 6 // so that a ramp needs more than its first ones
+		}
+		spec.Processes = append(spec.Processes, gapless.Process{Name: gapless.WebProcess, Instances: n})
 	}
 	if w.rng.IntN(3) == 0 {
 		spec.Processes = append(spec.Processes, gapless.Process{Name: "worker", Instances: 1 + w.rng.IntN(2)})
@@ -83,7 +91,7 @@ func (w *world) ownSteps() []gapless.Step {
 	var out []gapless.Step
 	for range 1 + w.rng.IntN(7) {
 		d := gapless.Duration(w.between(time.Second, 3*time.Second))
-		switch w.rng.IntN(15) {
+		switch w.rng.IntN(16) {
 		case 0:
 			out = append(out, gapless.Step{Kind: gapless.StepStart, N: 1 + w.rng.IntN(3)})
 		case 1:
@@ -98,6 +106,8 @@ func (w *world) ownSteps() []gapless.Step {
 			out = append(out, gapless.Step{Kind: gapless.StepJudge, For: d, OnUndecided: w.undecided()})
 		case 14:
 			out = append(out, gapless.Step{Kind: gapless.StepMirror, Weight: []float64{0, 0.1, 1}[w.rng.IntN(3)], For: d, OnUndecided: w.undecided()})
+		case 15:
+			out = append(out, gapless.Step{Kind: gapless.StepRamp, For: d, OnUndecided: w.undecided()})
 		case 9:
 			out = append(out, gapless.Step{Kind: gapless.StepPause, For: d})
 		case 10:
@@ -210,7 +220,7 @@ func (w *world) command() {
 			kind = "up"
 		}
 		_ = w.order(fmt.Sprintf("%s %s (%s) %v", kind, rel.Name, w.temper[rel.Name], counts(rel)), func(s State) (State, error) {
-			return Begin(s, id, kind, rel, counts(rel), judgeOf(s.Stable, rel, w.record(s.Stable)), w.clock())
+			return Begin(s, id, kind, rel, counts(rel), w.judgeOf(s.Stable, rel), w.clock())
 		})
 	case n < 13:
 		w.abort()

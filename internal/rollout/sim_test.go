@@ -19,6 +19,10 @@ import (
 // story is one random schedule: faults and commands for a while, then calm.
 func (w *world) story() {
 	w.faults = w.randomFaults()
+	if w.rng.IntN(2) == 0 {
+		w.hasty()
+		w.big = w.rng.IntN(8) == 0
+	}
 	w.noise = []float64{0, 0, 0.02, 0.3}[w.rng.IntN(4)]
 	for range 30 + w.rng.IntN(40) {
 		w.tick()
@@ -161,7 +165,7 @@ func TestSimulation(t *testing.T) {
 		string(gapless.Promoted): 10, string(gapless.TakenBack): 10, string(gapless.NothingStarted): 10,
 		"promoted after judging": 50, "proven worse": 200, "the edge fell back": 1000, "no request got through": 1000, "undecided": 1000, "a hook failed": 1000,
 		"a hook may have run": 2000, "aborted": 200, "a person promoted": 200, "a person was asked": 50, "back to a kept set": 1000,
-		"a kept instance was replaced": 4000, "stable is lost": 2000, "mirrored": 200, "answers differ": 10000,
+		"a kept instance was replaced": 4000, "stable is lost": 2000, "mirrored": 200, "answers differ": 10000, "paced": 10, "climbed": 200, "proven in a ramp": 400,
 	} {
 		if n >= 20000 && uint64(tally[what]) < n/least {
 			t.Errorf("%q happened only %d times in %d stories: they say little of it", what, tally[what], n)
@@ -230,7 +234,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 					case "scale":
 						return BeginScale(s, id, w.releases[s.Stable], gapless.WebProcess, 1+i%3, w.clock())
 					}
-					return Begin(s, id, x.kind, x.rel, counts(x.rel), judgeOf(s.Stable, x.rel, w.record(s.Stable)), w.clock())
+					return Begin(s, id, x.kind, x.rel, counts(x.rel), w.judgeOf(s.Stable, x.rel), w.clock())
 				})
 				w.faults, w.before = f, w.saved // what a person was told is not lost
 				for n := 0; err == nil && n < 5000 && !w.settled(); n++ {

@@ -69,6 +69,7 @@ type State struct {
 	Judge   Judge            `json:"judge,omitempty"`   // what was seen of the candidate; nil: nothing to judge
 	Cursor  Cursor           `json:"cursor"`            // evidence up to here is in Judge; nil: nothing was read yet, empty: nothing was counted yet
 	Folded  time.Time        `json:"folded,omitzero"`   // when Judge was last brought up to date
+	Learned time.Time        `json:"learned,omitzero"`  // when Judge learned last how long requests take
 	Watched gapless.Duration `json:"watched,omitempty"` // how long the judged step was watched, up to Looked
 	Looked  time.Time        `json:"looked,omitzero"`
 
@@ -136,7 +137,7 @@ func (s *State) woke(now time.Time) {
 	if latest(&s.Since); s.Busy() && s.Back {
 		s.Since = now
 	}
-	s.Folded, s.Shadowed = time.Time{}, time.Time{}
+	s.Folded, s.Learned, s.Shadowed = time.Time{}, time.Time{}, time.Time{}
 	for i := range s.Members {
 		m := &s.Members[i]
 		if m.Role == Kept && m.Since.After(now) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,17 +30,34 @@ type counted struct {
 
 // add counts one request.
 func (c *counters) add(release string, weight float64, kind string) {
+	x := c.cell(release, weight, kind)
+	x.Requests, x.at = x.Requests+1, 0
+	if kind != "" {
+		x.Bad++
+	}
+}
+
+// pace counts how long one request took, or has taken so far.
+func (c *counters) pace(release string, weight float64, kind string, slow bool) {
+	x := c.cell(release, weight, kind)
+	one := gapless.Pace{Fast: 1}
+	if slow {
+		one = gapless.Pace{Slow: 1}
+	}
+	var p gapless.Paces
+	p.Worse[0], p.Margin[gapless.Quantiles-1] = one, one
+	x.Paces, x.at = x.Paces.Plus(p), 0
+}
+
+// cell finds what counts such requests, or makes it.
+func (c *counters) cell(release string, weight float64, kind string) *counted {
 	k := slices.IndexFunc(c.cells, func(x counted) bool { return x.Release == release && x.Weight == weight && x.Kind == kind })
 	if k < 0 {
 		c.last++
 		k = len(c.cells)
 		c.cells = append(c.cells, counted{Counter: gapless.Counter{Number: c.last, App: simApp, Release: release, Weight: weight, Kind: kind}})
 	}
-	x := &c.cells[k]
-	x.Requests, x.at = x.Requests+1, 0
-	if kind != "" {
-		x.Bad++
-	}
+	return &c.cells[k]
 }
 
 // report makes a report; weight is the candidate's present share.
@@ -84,6 +100,12 @@ func (w *world) toss(e *edge) {
 		kind, bad := "", uint64(0)
 		if w.rng.Float64() < w.badRate(answers) {
 			kind, bad = "5xx", 1
+		}
+		if w.limits.Version > 0 {
+			e.pace(chosen, share, kind, bad > 0)
+		}
+		if bad == 0 && w.limits.Version > 0 && w.rng.IntN(30) == 0 {
+			continue // it hangs on, and its age is told
 		}
 		e.add(chosen, share, kind)
 		sum := e.totals[chosen]
@@ -176,7 +198,7 @@ func (w *world) Since(_ context.Context, _ string, cursor Cursor) ([]gapless.Tal
 	}
 	out, next := Fold(simApp, cursor, reports)
 	for _, t := range out {
-		key := total + t.Release + "/" + strconv.FormatFloat(t.Weight, 'g', -1, 64)
+		key := total + armKey(t)
 		sum := next.at(key)
 		next.set(key, place{sum.requests + t.Requests, sum.bad + t.Bad, sum.paces.Plus(t.Paces)})
 	}

@@ -125,7 +125,7 @@ func (w *world) mayMirror(s State, r *gapless.Route, ready bool) {
 		w.violate("requests are copied to %s without a ready instance", m.Release)
 	case m.Share != step.Weight || m.Validate() != nil:
 		w.violate("%v of the requests are copied: %v", m.Share, m.Validate())
-	case r.Share(m.Release) > 0 && !slices.ContainsFunc(s.Rollout.Plan[:s.Rollout.Cursor], func(x gapless.Step) bool { return x.Kind == gapless.StepWeight }):
+	case r.Share(m.Release) > 0 && !slices.ContainsFunc(s.Rollout.Plan[:s.Rollout.Cursor], func(x gapless.Step) bool { return x.Kind == gapless.StepWeight || x.Kind == gapless.StepRamp }):
 		w.violate("%s is given %v because requests are copied to it", m.Release, r.Share(m.Release))
 	}
 }

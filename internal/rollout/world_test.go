@@ -42,6 +42,9 @@ type world struct {
 	servedAt   time.Time
 	gone       map[string]bool             // releases that were collected
 	inUse      func(State) map[string]bool // that must not be
+	eager      bool                        // judges prove quickly
+	big        bool                        // releases have many instances
+	limits     gapless.LatencyLimits       // that requests are counted by
 	anonymous  bool                        // planted: an instance gets its identity only after the fork
 	fell       bool                        // in this round the engine saw that an edge fell back
 	ran        map[string]int              // hooks, by key
