@@ -67,7 +67,7 @@ func TestCanaryRamps(t *testing.T) {
 // judged step.
 func TestRampGoesBack(t *testing.T) {
 	s := begun(t, sloppy, 4, nil)
-	s.rest("v1", gapless.TakenBack, "more often than v1")
+	s.rest("v1", gapless.TakenBack, "failed candidate requests")
 }
 
 // TestRampAsks: undecided, it waits for a person, at the share that it has.
