@@ -66,6 +66,7 @@ type Manager struct {
 	cares  map[Order]*care
 	server map[Order]*certmagic.Config // by order without name
 	work   sync.WaitGroup
+	close  sync.Once
 }
 
 // care is what looks after one order.
@@ -78,7 +79,7 @@ type care struct {
 
 // How long it waits after a try that failed. Let's Encrypt allows five failed
 // answers per host and hour.
-var patience = []time.Duration{30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour}
+var patience = []time.Duration{10 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour}
 
 const (
 	lookEvery = 6 * time.Hour // at a certificate that is good for long
@@ -126,12 +127,14 @@ func Open(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// Close ends everything that is under way.
+// Close ends everything that is under way. Only the first one does.
 func (m *Manager) Close() {
-	m.Want(nil)
-	m.work.Wait()
-	m.cache.Stop()
-	_ = m.srv.Close()
+	m.close.Do(func() {
+		m.Want(nil)
+		m.work.Wait()
+		m.cache.Stop()
+		_ = m.srv.Close()
+	})
 }
 
 // answer tells a server what proves that the host is ours.

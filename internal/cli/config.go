@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"gapless/internal/config"
+	"gapless/internal/daemon"
 )
 
 func (c *command) config() *cobra.Command {
@@ -90,13 +92,17 @@ func (c *command) configCheck() *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration: exit code 0 if it is fine, 2 if not",
 		Long: `Check the configuration of the app in this directory, with the files that it
-names. Every problem is told at once, with its line.
+names: also whether a certificate and its key are a pair, in force and for the
+app's hosts. Every problem of the file is told at once, with its line.
 
 Exit codes: 0 fine · 2 not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			app, _, err := f.load(nil, false, nil)
 			if err != nil {
+				return err
+			}
+			if err := daemon.CheckTLS(app, time.Now()); err != nil { // as up and deploy would
 				return err
 			}
 			if c.json {

@@ -236,9 +236,9 @@ func (d *Daemon) RenewCertificate(ctx context.Context, name string) (api.Certifi
 	return api.Certificate{}, gapless.Errorf(gapless.NotFound, "%s is not served any more", name)
 }
 
-// checkTLS refuses what would not work before anything is made: files that are
+// CheckTLS refuses what would not work before anything is made: files that are
 // no pair, a key that others can read, a certificate for other hosts.
-func checkTLS(app *gapless.App, now time.Time) error {
+func CheckTLS(app *gapless.App, now time.Time) error {
 	s := app.TLS
 	if s == nil {
 		return nil

@@ -26,7 +26,7 @@ func (d *Daemon) Deploy(ctx context.Context, req api.DeployRequest) (gapless.Rol
 	if err := d.stranger(req.App.Name); err != nil {
 		return gapless.Rollout{}, err
 	}
-	if err := checkTLS(&req.App, time.Now()); err != nil {
+	if err := CheckTLS(&req.App, time.Now()); err != nil {
 		return gapless.Rollout{}, err
 	}
 	if err := d.conflict(&req.App); err != nil {

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -36,12 +37,20 @@ import (
 	"gapless/test/rig"
 )
 
-// pebble runs a real ACME server that asks on a port, for names that all lead
-// to this machine. It returns its directory, the file with the root of its own
-// certificate, and whom to believe the certificates that it gives.
-func pebble(t *testing.T, port string) (directory, root string, pool *x509.CertPool) {
+// acmeServer is a real ACME server that the test runs.
+type acmeServer struct {
+	directory string         // its URL
+	root      string         // file with the root of its own certificate
+	pool      *x509.CertPool // whom to believe the certificates that it gives
+	dns       *challtestsrv.ChallSrv
+}
+
+// pebble runs one that asks on a port by http and on another one by TLS, for
+// names that all lead to this machine, but for what dns is told.
+func pebble(t *testing.T, httpPort, tlsPort string) acmeServer {
 	t.Helper()
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	t.Setenv("PEBBLE_AUTHZREUSE", "0") // it asks every time
 	names := rig.FreeAddress(t)
 	quiet := log.New(io.Discard, "", 0)
 	dns, err := challtestsrv.New(challtestsrv.Config{DNSAddrs: []string{names}, Log: quiet})
@@ -52,22 +61,23 @@ func pebble(t *testing.T, port string) (directory, root string, pool *x509.CertP
 	dns.SetDefaultDNSIPv6("")
 	go dns.Run()
 	t.Cleanup(dns.Shutdown)
-	number, err := strconv.Atoi(port)
-	if err != nil {
+	plain, err1 := strconv.Atoi(httpPort)
+	secure, err2 := strconv.Atoi(tlsPort)
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	store := db.NewMemoryStore()
 	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "default", ValidityPeriod: 7776000}})
-	front := wfe.New(quiet, store, va.New(quiet, number, 1, true, names, store), authority, []string{"pebble.test"}, true, false, 1, 1)
+	front := wfe.New(quiet, store, va.New(quiet, plain, secure, true, names, store), authority, []string{"pebble.test"}, true, false, 1, 1)
 	srv := httptest.NewTLSServer(front.Handler())
 	t.Cleanup(srv.Close)
-	root = filepath.Join(t.TempDir(), "acme-root.pem")
+	root := filepath.Join(t.TempDir(), "acme-root.pem")
 	if err := os.WriteFile(root, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	pool = x509.NewCertPool()
+	pool := x509.NewCertPool()
 	pool.AddCert(authority.GetRootCert(0).Cert)
-	return srv.URL + wfe.DirectoryPath, root, pool
+	return acmeServer{srv.URL + wfe.DirectoryPath, root, pool, dns}
 }
 
 // TestTLSByACME is the life of a certificate: ordered, waited for, renewed
@@ -80,8 +90,9 @@ func TestTLSByACME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	directory, root, pool := pebble(t, port)
-	configure(r, "shop", 2, fmt.Sprintf("host: shop.test\ntls: { ca: %q, ca_root: %q, listen: %q, hsts: 1h }\n", directory, root, https))
+	server := pebble(t, port, "1")
+	pool := server.pool
+	configure(r, "shop", 2, fmt.Sprintf("host: shop.test\ntls: { ca: %q, ca_root: %q, listen: %q, hsts: 1h }\n", server.directory, server.root, https))
 	r.Rollout(0, "up")
 
 	certificate := func() api.Certificate {
@@ -183,9 +194,11 @@ func TestTLSFiles(t *testing.T) {
 
 	refused := func(what, hint string) {
 		t.Helper()
-		res := r.Run("up")
-		if res.Code != 2 && res.Code != 1 || !strings.Contains(res.Stderr, what) || !strings.Contains(res.Stderr, hint) {
-			t.Errorf("exit %d, not refused for %q with %q:\n%s", res.Code, what, hint, res.Stderr)
+		for _, args := range [][]string{{"config", "check"}, {"up"}} {
+			res := r.Run(args...)
+			if res.Code != 2 || !strings.Contains(res.Stderr, what) || !strings.Contains(res.Stderr, hint) {
+				t.Errorf("%s: exit %d, not refused for %q with %q:\n%s", args, res.Code, what, hint, res.Stderr)
+			}
 		}
 	}
 	if err := os.Chmod(key, 0o644); err != nil {
@@ -194,12 +207,25 @@ func TestTLSFiles(t *testing.T) {
 	refused("has mode 0644", "chmod 600 "+key)
 	write(2, "other.test")
 	refused("is not for shop.test but for other.test", "hosts")
+	good, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(key, []byte("rubbish"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	refused("use certificate "+cert, "PEM")
 
-	first := write(3, "shop.test")
+	write(3, "shop.test")
+	if err := os.WriteFile(key, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("private key does not match public key", "the key is the leaf's")
+	write(4, "shop.test", time.Now().Add(-time.Minute))
+	refused("ended on", "renew it first")
+
+	first := write(5, "shop.test")
+	r.Must(0, "config", "check")
 	r.Rollout(0, "up")
 	serial := func() string {
 		c, err := tls.Dial("tcp", https, &tls.Config{RootCAs: pool, ServerName: "shop.test"})
@@ -214,7 +240,7 @@ func TestTLSFiles(t *testing.T) {
 	}
 	run := r.LoadAs(load.Config{URL: "https://" + https, Host: "shop.test", TLS: &tls.Config{RootCAs: pool, ServerName: "shop.test"},
 		Mix: load.Mix{KeepAlive: 40, KeepAliveClients: 6, Fresh: 40}}, "v1")
-	for n := int64(4); n < 7; n++ {
+	for n := int64(6); n < 9; n++ {
 		next := write(n, "shop.test")
 		rig.Eventually(t, 10*time.Second, "the new certificate is served", func() bool { return serial() == next })
 	}
@@ -226,7 +252,7 @@ func TestTLSFiles(t *testing.T) {
 }
 
 // signer makes a root, and returns how to write certificates of it.
-func signer(t *testing.T, cert, key string) (*x509.CertPool, func(serial int64, name string) string) {
+func signer(t *testing.T, cert, key string) (*x509.CertPool, func(serial int64, name string, ends ...time.Time) string) {
 	t.Helper()
 	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -251,13 +277,16 @@ func signer(t *testing.T, cert, key string) (*x509.CertPool, func(serial int64, 
 			t.Fatal(err)
 		}
 	}
-	return pool, func(serial int64, name string) string {
+	return pool, func(serial int64, name string, ends ...time.Time) string {
 		t.Helper()
 		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
 		spec := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 1, 0), DNSNames: []string{name}}
+		for _, end := range ends {
+			spec.NotAfter = end
+		}
 		der, err := x509.CreateCertificate(rand.Reader, spec, root, &k.PublicKey, secret)
 		if err != nil {
 			t.Fatal(err)
