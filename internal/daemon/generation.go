@@ -43,12 +43,14 @@ type generation struct {
 	kept    map[string]uint64  // per app: its evidence is saved up to this report
 	told    map[string]uint64  // what it knows of that
 	renewed map[string]time.Duration
+
+	paced map[string]gapless.LatencyLimits // what it was told on this connection; only hear touches it
 }
 
 func (r *router) newGeneration(number int) *generation {
 	g := &generation{
 		r: r, number: number, socket: r.home.EdgeSocket(number), poked: make(chan struct{}, 1), ended: make(chan struct{}),
-		changed: make(chan struct{}), kept: map[string]uint64{}, told: map[string]uint64{}, renewed: map[string]time.Duration{},
+		changed: make(chan struct{}), kept: map[string]uint64{}, told: map[string]uint64{}, renewed: map[string]time.Duration{}, paced: map[string]gapless.LatencyLimits{},
 	}
 	g.end = sync.OnceFunc(func() { close(g.ended) })
 	return g
@@ -227,6 +229,7 @@ func (g *generation) hear(ctx context.Context, w *edge.Watching) error {
 	clear(g.told) // it may be another process
 	clear(g.renewed)
 	g.mu.Unlock()
+	clear(g.paced)
 	for first := true; ; first = false {
 		rep, news, err := w.Next()
 		if err != nil {
@@ -237,6 +240,9 @@ func (g *generation) hear(ctx context.Context, w *edge.Watching) error {
 			g.r.wake()
 		}
 		if err := g.tell(ctx, w); err != nil {
+			return err
+		}
+		if err := g.pace(ctx, w); err != nil {
 			return err
 		}
 	}

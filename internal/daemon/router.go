@@ -25,6 +25,7 @@ type router struct {
 	log    *slog.Logger
 	wake   func(apps ...string) // lets the runners of these apps look, of none: all
 	totals totals               // of what edges counted
+	pacing pacing
 
 	mu      sync.Mutex
 	table   gapless.Table
