@@ -86,6 +86,8 @@ type JudgeSpec struct {
 	Slower [Quantiles]float64 `json:"slower,omitzero"`  // margins: stable's quantiles may be exceeded by so much of them; 0: 10, 15, 25 %
 	Budget float64            `json:"budget,omitempty"` // ramp: share of all requests that may fail because of the candidate, 0…1; 0: 0.5 %
 	Bake   Duration           `json:"bake,omitempty"`   // after promote: the new release is watched and the old one kept warm for so long
+
+	Metrics []Metric `json:"metrics,omitempty"` // from outside
 }
 
 // What happens at the end of a judged step that proved nothing.
@@ -200,5 +202,5 @@ func (a *App) Validate() error {
 		}
 		seen[p.Name] = true
 	}
-	return nil
+	return ValidateMetrics(a.Judge.Metrics)
 }

@@ -15,7 +15,7 @@ var may = map[string][]string{
 	"cmd/gapless":     {"internal/cli"},
 	"internal/cli":    {"internal/api", "internal/config", "internal/daemon", "internal/load", "internal/pm2"}, // load: the demo's traffic
 	"internal/acme":   {"internal/durable"},
-	"internal/daemon": {"internal/acme", "internal/alert", "internal/api", "internal/durable", "internal/edge", "internal/judge", "internal/keeper", "internal/notify", "internal/rollout", "internal/snapshot", "internal/store", "internal/supervise"},
+	"internal/daemon": {"internal/acme", "internal/alert", "internal/api", "internal/durable", "internal/edge", "internal/judge", "internal/keeper", "internal/measure", "internal/notify", "internal/rollout", "internal/snapshot", "internal/store", "internal/supervise"},
 	"internal/edge":   {"internal/durable", "internal/edge/h1", "internal/edge/xconnect", "internal/rotate"},
 	"internal/keeper": {"internal/rotate"},
 }

@@ -31,6 +31,8 @@ type Rollout struct {
 	Weight     float64       `json:"weight"`            // the candidate's share now
 	Mirror     *MirrorCounts `json:"mirror,omitempty"`  // what became of copies of requests, if any were made
 	By         string        `json:"by,omitempty"`      // who asked for it, from the audit; told, not saved
+
+	Metrics []MetricResult `json:"metrics,omitempty"` // from outside, that the candidate is judged by; in the order of its configuration
 }
 
 // LogCount is a line that was written again and again, but for numbers in it.

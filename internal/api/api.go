@@ -62,6 +62,7 @@ type Service interface {
 	CertificateService
 	NotifyService
 	AlertService
+	MetricService
 	// Exec answers with a secret: only on the unix socket.
 	Exec(ctx context.Context, app string, req ExecRequest) (Exec, error)
 	// RunOnce starts a command of a release that is run once; OnceOutput yields

@@ -125,6 +125,16 @@ func (a *asked) SetNetwork(context.Context, NetworkRequest) (Network, error) {
 	return Network{}, nil
 }
 func (a *asked) CloseNetwork(context.Context) error { a.note("CloseNetwork"); return nil }
+func (a *asked) CheckMetrics(context.Context, string) ([]MetricReading, error) {
+	a.note("CheckMetrics")
+	return nil, nil
+}
+
+func (a *asked) TryMetrics(context.Context, string, MetricRequest) ([]MetricReading, error) {
+	a.note("TryMetrics")
+	return nil, nil
+}
+
 func (a *asked) Certificates(context.Context) ([]Certificate, error) {
 	a.note("Certificates")
 	return nil, nil
@@ -278,6 +288,8 @@ func TestEveryEndpointHasAClientMethod(t *testing.T) {
 		"Network":          func() error { return first(c.Network(ctx)) },
 		"SetNetwork":       func() error { return first(c.SetNetwork(ctx, NetworkRequest{})) },
 		"CloseNetwork":     func() error { return c.CloseNetwork(ctx) },
+		"CheckMetrics":     func() error { return first(c.CheckMetrics(ctx, "shop")) },
+		"TryMetrics":       func() error { return first(c.TryMetrics(ctx, "shop", MetricRequest{})) },
 		"Certificates":     func() error { return first(c.Certificates(ctx)) },
 		"HearAlerts":       func() error { return first(c.HearAlerts(ctx, gapless.AlertWebhook{})) },
 		"Alerts":           func() error { return first(c.Alerts(ctx)) },

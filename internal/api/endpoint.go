@@ -188,6 +188,12 @@ func endpoints() []endpoint {
 			}),
 		do("DELETE", "/apps/{app}/maintenance", "maintenance.off", deploy, "Let an app's requests through again",
 			func(c *visit) (Traffic, error) { return c.EndMaintenance(c.r.Context(), c.app()) }),
+		get("/apps/{app}/metrics", deploy, "Ask each outside metric of an app once", // deploy: keys of the app are used
+			func(c *visit) ([]MetricReading, error) { return c.CheckMetrics(c.r.Context(), c.app()) }),
+		ask("POST", "/apps/{app}/metrics", "metrics.try", deploy, "Ask outside metrics that no release has yet; changes nothing",
+			func(c *visit, req MetricRequest) ([]MetricReading, error) {
+				return c.TryMetrics(c.r.Context(), c.app(), req)
+			}).onSocket(), // it sends the app's keys where the request says
 		get("/apps/{app}/releases", read, "An app's releases, newest first",
 			func(c *visit) ([]gapless.Release, error) { return c.Releases(c.r.Context(), c.app()) }),
 		get("/apps/{app}/rollouts", read, "An app's rollouts, newest first",

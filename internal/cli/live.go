@@ -102,6 +102,7 @@ func (l *live) frame(width, height int, last bool) []string {
 	lines = append(lines, verdictLines(r)...)
 	lines = append(lines, explained(r)...)
 	lines = append(lines, complaintLines(r, 2)...)
+	lines = append(lines, metricLines(r)...)
 	lines = append(lines, copiesLines(r, 2)...)
 	if !last {
 		lines = append(lines, l.instances()...)

@@ -3,7 +3,7 @@ package cli
 import "github.com/spf13/cobra"
 
 func (c *command) metrics() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "metrics",
 		Short: "Print the traffic of all apps as Prometheus reads it",
 		Long: `Print what the edges count, of all apps, releases and instances, in the text
@@ -24,4 +24,6 @@ scope read.`,
 			return c.term.printf("%s", text)
 		},
 	}
+	cmd.AddCommand(c.metricsCheck())
+	return cmd
 }

@@ -141,6 +141,12 @@ func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
 			t.answerf("%s", line)
 		}
 	}
+	if lines := metricLines(r); len(lines) > 0 {
+		t.answerf("")
+		for _, line := range lines {
+			t.answerf("%s", line)
+		}
+	}
 	if lines := copiesLines(r, gapless.MostDifferences); len(lines) > 0 {
 		t.answerf("")
 		for _, line := range lines {

@@ -161,7 +161,7 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 			c.term.answerf("  waits for a person: %s", r.Waiting)
 			c.term.answerf("  go on: gapless resume %s · all traffic now: gapless promote %s · take it back: gapless abort %s", a.Name, a.Name, a.Name)
 		}
-		for _, line := range copiesLines(*r, 3) {
+		for _, line := range append(metricLines(*r), copiesLines(*r, 3)...) {
 			c.term.answerf("%s", line)
 		}
 	}

@@ -46,12 +46,13 @@ func TestEveryCommandIsExplained(t *testing.T) {
 
 // noJSON are the commands whose answer is not one object, and why.
 var noJSON = map[string]string{
-	"gapless keeper":      "runs in the foreground and answers nothing",
-	"gapless completion":  "its answer is a shell script",
-	"gapless exec":        "its answer is the one of the command that it runs",
-	"gapless certs renew": "test/real runs it against an ACME server, and reads its one object",
-	"gapless metrics":     "its answer is the text that Prometheus reads",
-	"gapless demo":        "test/real runs it alone, because it counts losses, and reads its one object",
+	"gapless keeper":        "runs in the foreground and answers nothing",
+	"gapless completion":    "its answer is a shell script",
+	"gapless exec":          "its answer is the one of the command that it runs",
+	"gapless certs renew":   "test/real runs it against an ACME server, and reads its one object",
+	"gapless metrics":       "its answer is the text that Prometheus reads",
+	"gapless metrics check": "test/real runs it against a real Prometheus, and reads its one array",
+	"gapless demo":          "test/real runs it alone, because it counts losses, and reads its one object",
 }
 
 // Every command answers with --json: each is run so by a script in

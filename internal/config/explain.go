@@ -154,6 +154,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		if a.Judge.MaxErrors > 0 {
 			judge["max_errors"] = a.Judge.MaxErrors
 		}
+		if len(a.Judge.Metrics) > 0 {
+			judge["metrics"] = metricsShown(a.Judge.Metrics)
+		}
 		add("judge", judge, "", "default")
 	}
 	if s.given["mirror"] {

@@ -27,7 +27,7 @@ const (
 
 // laterKeys are words of the design that a person may try already.
 var laterKeys = []string{
-	"flags", "migrate", "migrations", "metrics", "image", "driver",
+	"flags", "migrate", "migrations", "image", "driver",
 }
 
 // settings is what gapless.yaml says, before package.json and the command

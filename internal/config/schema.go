@@ -80,7 +80,8 @@ func (s *settings) forms(r *reader) map[string]schema {
 	name, run := text(nameForm.String()), someText()
 	judge := objectOf(r.judgeKeys(&gapless.JudgeSpec{}), map[string]schema{
 		"within": about("longest judged step", durationForm()), "on_undecided": about("at the end of a judged step that proved nothing", oneOf(undecided)),
-		"max_errors": about("share of bad answers that is never fine, at most 50 %", shareForm())})
+		"max_errors": about("share of bad answers that is never fine, at most 50 %", shareForm()),
+		"metrics":    about("values from outside that a candidate is judged by", schema{"type": "array", "items": metricForm(r), "maxItems": mostMetrics})})
 	mirror := objectOf(r.mirrorKeys(&gapless.Mirror{}), map[string]schema{
 		"percent": about("share of the safe requests that is copied", shareForm()), "for": about("how long", durationForm()),
 		"compare": about("what of the answers", oneOf(comparisons)), "ignore": about("parts of JSON bodies that may differ: /items/*/updatedAt", oneOrMore(text(`^/`))),

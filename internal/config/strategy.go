@@ -41,6 +41,7 @@ func (r *reader) judgeKeys(dst *gapless.JudgeSpec) map[string]setter {
 		"within":       r.within(&dst.Within),
 		"on_undecided": r.word(&dst.OnUndecided, "on_undecided", undecided),
 		"max_errors":   r.maxErrors(&dst.MaxErrors),
+		"metrics":      r.metrics(&dst.Metrics),
 	}
 }
 
@@ -128,6 +129,7 @@ func (s *settings) checkPlan(p *problems) {
 		misplaced("preview", faultf("%s is the host of a preview and of the app", a.Preview.Host).withHint("give the preview a host name of its own"))
 	}
 	s.checkRouting(p)
+	s.checkMetrics(p)
 	if !s.broken {
 		s.checkSteps(p)
 	}

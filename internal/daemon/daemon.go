@@ -47,6 +47,7 @@ type Daemon struct {
 	hooks      hooks
 	complained complained
 	onces      onces
+	meter      meter
 	tokens     tokens
 	network    *network
 	certs      *acme.Manager
@@ -95,6 +96,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.store.Close()) }()
 	d.hooks.d = d
+	d.meter.d = d
 	d.notices = newNotices(d)
 	d.onces.d, d.onces.known = d, map[string]*once{}
 	door := &api.Server{Service: d, Gate: d, Log: d.log}
@@ -284,7 +286,7 @@ func (d *Daemon) abandon(ctx context.Context, name string, s rollout.State) erro
 // addApp begins to run an app; it ends with the daemon.
 func (d *Daemon) addApp(s rollout.State) *app {
 	a := &app{name: s.App, runner: &rollout.Runner{App: s.App, Fleet: fleet{d, d.sup}, Router: d.router,
-		Journal: journal{d}, Evidence: d.router, Hooks: &d.hooks, Release: d.release, ReadJudge: readJudge, Emit: d.emit, Log: d.log}}
+		Journal: journal{d}, Evidence: d.router, Hooks: &d.hooks, Meter: &d.meter, Release: d.release, ReadJudge: readJudge, Emit: d.emit, Log: d.log}}
 	a.runner.Init(s)
 	d.mu.Lock()
 	d.apps[s.App] = a

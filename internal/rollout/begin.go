@@ -20,6 +20,7 @@ func Begin(s State, id, kind string, to *gapless.Release, counts map[string]int,
 	spec := to.Spec
 	if to.Name == s.Stable { // nothing to compare it with: no plan may wait for proof
 		spec.Strategy, spec.Steps, spec.Judge.OnUndecided = gapless.StrategyRolling, nil, gapless.OnUndecidedContinue
+		spec.Judge.Metrics = nil
 	}
 	s.Rollout.Plan, s.Rollout.Strategy = Compile(&spec, counts, old), spec.Strategy
 	if old > 0 && s.Rollout.From != to.Name && hasWeb(to) {

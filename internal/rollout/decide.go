@@ -21,18 +21,20 @@ type Observed struct {
 	Look      *gapless.LatencyLook // nil: the judge has learned what there is
 	Hooks     map[string]HookState
 	Mirrors   map[string]gapless.MirrorCounts // per edge process: of copies for this rollout
+	Metrics   map[string]Asked                // by name: what outside sources said for this rollout
 }
 
 // ActionKind names what the runner is to do.
 type ActionKind string
 
 const (
-	ActStart  ActionKind = "start"
-	ActStop   ActionKind = "stop"
-	ActForget ActionKind = "forget"
-	ActRoute  ActionKind = "route"
-	ActHook   ActionKind = "hook"
-	ActNote   ActionKind = "note" // tell people
+	ActStart   ActionKind = "start"
+	ActStop    ActionKind = "stop"
+	ActForget  ActionKind = "forget"
+	ActRoute   ActionKind = "route"
+	ActHook    ActionKind = "hook"
+	ActMeasure ActionKind = "measure" // ask outside
+	ActNote    ActionKind = "note"    // tell people
 )
 
 // Action is one thing to do; all but notes are idempotent.
@@ -43,6 +45,7 @@ type Action struct {
 	Event    gapless.Event    // note
 	Key      string           // hook
 	Command  string           // hook
+	Question Question         // measure
 }
 
 // SickLimit is how long a serving instance may fail the edge's probes before it is replaced.
@@ -77,6 +80,7 @@ func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 			d.learn()
 			d.weigh()
 			d.shadow()
+			d.measure()
 			d.watch()
 		}
 		if d.s.Busy() && !d.s.Back && (!hold || d.s.homeward()) {

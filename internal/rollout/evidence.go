@@ -80,7 +80,7 @@ func (d *decision) worthFolding() bool {
 // worse, or the time is up. Then the step's rule for "undecided" decides.
 func (d *decision) judged(step gapless.Step) bool {
 	r := d.s.Rollout
-	if r.Verdict != nil && r.Verdict.Kind == gapless.NotWorse {
+	if r.Verdict != nil && r.Verdict.Kind == gapless.NotWorse && d.metricsAgree() {
 		d.note("", "verdict", "", "%s", r.Verdict.Reason)
 		return true
 	}
@@ -97,6 +97,9 @@ func (d *decision) judged(step gapless.Step) bool {
 	reason := "there is no evidence against it"
 	if r.Verdict == nil || r.Verdict.NoData {
 		reason = "without evidence: no request came to it that can be judged"
+	}
+	if doubt := d.metricsDoubt(); doubt != "" {
+		reason = doubt
 	}
 	switch step.OnUndecided {
 	case gapless.OnUndecidedRollback:

@@ -20,10 +20,8 @@ const (
 	blueGreenShare = 0.1
 )
 
-// Compile turns an app's strategy into a plan for a candidate, where old
-// instances of the web process serve now. Where nothing serves (0), or the app
-// serves no HTTP, there is nothing to compare: everything starts at once.
-func Compile(app *gapless.App, counts map[string]int, old int) []gapless.Step {
+// compile is Compile without what metrics ask for.
+func compile(app *gapless.App, counts map[string]int, old int) []gapless.Step {
 	switch {
 	case counts[gapless.WebProcess] == 0 || old == 0:
 		return Rolling(app, counts, old)

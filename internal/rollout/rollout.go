@@ -7,7 +7,6 @@ package rollout
 
 import (
 	"context"
-	"time"
 
 	"gapless"
 )
@@ -64,17 +63,6 @@ type Acknowledger interface {
 // route. It is told after every round in which somebody did; it does not block.
 type Leaser interface {
 	Renew(app string)
-}
-
-// Source is where outside metrics come from. It is what a router without
-// Evidence is to be judged by; no error rate is promised then. No source is
-// built yet, so no Runner takes one.
-type Source interface {
-	// Query returns the value of a metric at a moment. ok is false where there
-	// is no data, which is never a pass.
-	Query(ctx context.Context, query string, at time.Time) (value float64, ok bool, err error)
-	// Ping says whether the source can be asked at all.
-	Ping(ctx context.Context) error
 }
 
 // Hooks runs commands of a plan. A hook is known by its key, so that it is

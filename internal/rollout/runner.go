@@ -28,6 +28,7 @@ type Runner struct {
 	Journal   Journal
 	Evidence  Evidence // nil: not judged by error rate
 	Hooks     Hooks    // nil: plans with hooks fail
+	Meter     Meter    // nil: nobody outside is asked, so that metrics have no data
 	Release   func(app, name string) (*gapless.Release, error)
 	ReadJudge func([]byte) (Judge, error) // for judges that were saved; nil: what they saw is lost
 	Emit      func(gapless.Event)
@@ -270,6 +271,9 @@ func (r *Runner) observePlan(ctx context.Context, obs *Observed) {
 		}
 		r.warn("read what copies were answered", err)
 	}
+	if r.Meter != nil && r.state.measured() {
+		obs.Metrics = r.Meter.Asked(r.state.Rollout.ID)
+	}
 	key := r.state.Hook
 	if key == "" {
 		return
@@ -329,6 +333,10 @@ func (r *Runner) perform(ctx context.Context, a Action) {
 			r.broken[a.Key] = HookState{Done: true, Output: "it cannot be started: " + err.Error()}
 		}
 		r.warn("start hook", err)
+	case ActMeasure:
+		if r.Meter != nil {
+			r.Meter.Ask(a.Question)
+		}
 	case ActRoute:
 		r.routed = true
 		r.warn("apply route", r.Router.Apply(ctx, r.App, a.Route))

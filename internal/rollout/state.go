@@ -89,6 +89,7 @@ func (s State) Clone() State {
 		r := *s.Rollout
 		r.Plan = slices.Clone(r.Plan)
 		r.LogTail = slices.Clone(r.LogTail)
+		r.Metrics = slices.Clone(r.Metrics)
 		s.Rollout = &r
 	}
 	return s
