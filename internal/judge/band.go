@@ -2,6 +2,8 @@ package judge
 
 import (
 	"math"
+	"slices"
+	"sort"
 
 	"gapless"
 )
@@ -9,13 +11,16 @@ import (
 // Bands are for people who look on: what the truth may still be. They decide
 // nothing.
 
-const bandAlpha = 0.05
+const (
+	bandAlpha = 0.05
+	bandExact = 1e-4 // relative precision of a ratio
+)
 
 // bands are the intervals that hold the truth with probability 95 % each, for
 // all looks together; nil where nothing was compared.
 func (s *sight) bands() *gapless.Bands {
 	var b gapless.Bands
-	b.Rate = s.c.rateBand(bandAlpha, s.Rows, s.Rough)
+	b.Rate = s.c.rateBand(bandAlpha, bandExact, s.Rows, s.Rough)
 	if l := s.Learned; l != nil {
 		for i, over := range gapless.Over() {
 			b.Latency[i] = quotient(l.Candidate.band(1-over, bandAlpha/2), l.Stable.band(1-over, bandAlpha/2))
@@ -42,7 +47,7 @@ var rateSteps = func() (s [41]float64) {
 // ÷ stable's: all ratios that a bet on the two-sided grid has not made 1/alpha
 // out of. Those are an interval, as the likelihood is concave in the logarithm
 // of the ratio, whatever the weights.
-func (c Config) rateBand(alpha float64, rows ...[]Row) gapless.Band {
+func (c *Config) rateBand(alpha, exact float64, rows ...[]Row) gapless.Band {
 	t := errorsTest{rateSteps[:], 1, 1 / c.Phi}
 	b := t.on(rows...)
 	least := b.lnE() + math.Log(alpha) // of the likelihood of what is in the band
@@ -63,24 +68,24 @@ func (c Config) rateBand(alpha float64, rows ...[]Row) gapless.Band {
 		return ln, slope
 	}
 	far := math.Log(mostRate)
-	top := bisect(-far, far, func(x float64) bool { _, slope := likelihood(x); return slope > 0 })
+	top := bisect(-far, far, exact, func(x float64) bool { _, slope := likelihood(x); return slope > 0 })
 	if !seen {
 		return gapless.Band{}
 	}
 	inside := func(x float64) bool { ln, _ := likelihood(x); return ln >= least }
 	band := gapless.Band{Low: 1 / mostRate}
 	if !inside(-far) {
-		band.Low = math.Exp(bisect(top, -far, inside))
+		band.Low = math.Exp(bisect(top, -far, exact, inside))
 	}
 	if !inside(far) {
-		band.High = math.Exp(bisect(top, far, inside))
+		band.High = math.Exp(bisect(top, far, exact, inside))
 	}
 	return band
 }
 
 // bisect finds where a property ends that holds at from and not at to.
-func bisect(from, to float64, holds func(float64) bool) float64 {
-	for range 40 {
+func bisect(from, to, exact float64, holds func(float64) bool) float64 {
+	for math.Abs(to-from) > exact {
 		if mid := (from + to) / 2; holds(mid) {
 			from = mid
 		} else {
@@ -103,17 +108,21 @@ func (h *histogram) band(q, alpha float64) gapless.Band {
 		lnE := lnBeta(below+0.5, n-below+0.5) - math.Log(math.Pi) - below*math.Log(q) - (n-below)*math.Log1p(-q)
 		return lnE >= -math.Log(alpha)
 	}
-	var band gapless.Band
-	below := 0.0 // faster than the start of the bucket
+	var below [gapless.LatencyBuckets + 1]float64 // faster than the start of a bucket
 	for b, count := range h {
-		if below < q*n && refuted(below) {
-			band.Low = float64(gapless.LatencyBucketStart(b))
-		}
-		below += count
-		if below > q*n && refuted(below) {
-			band.High = float64(gapless.LatencyBucketStart(b + 1))
-			break
-		}
+		below[b+1] = below[b] + count
+	}
+	middle, _ := slices.BinarySearch(below[:], q*n)
+	if middle == len(below) { // of rounding
+		middle--
+	}
+	var band gapless.Band
+	// The further from the middle, the more surely refuted.
+	if low := sort.Search(middle, func(b int) bool { return !refuted(below[b]) }); low > 0 {
+		band.Low = float64(gapless.LatencyBucketStart(low - 1))
+	}
+	if high := middle + sort.Search(len(below)-middle, func(b int) bool { return refuted(below[middle+b]) }); high < len(below) {
+		band.High = float64(gapless.LatencyBucketStart(high))
 	}
 	return band
 }

@@ -26,7 +26,7 @@ type Config struct {
 	Errors  float64                        `json:"errors,omitempty"`  // margin: more of all answers may be bad than with stable, 0…1; default 0.005
 	Slower  [gapless.Quantiles]float64     `json:"slower,omitzero"`   // margins: stable's quantiles may be exceeded by so much of them; default 0.1, 0.15, 0.25; below 0: need not be proven
 	Budget  float64                        `json:"budget,omitempty"`  // share of all requests that may fail because of the candidate, 0…1; default 0.005
-	WarmUp  gapless.Duration               `json:"warm_up,omitempty"` // longest time that a new instance's latencies are no evidence; default 1m; below 0: none
+	WarmUp  gapless.Duration               `json:"warm_up,omitempty"` // longest time that a new instance's latencies are no evidence; default 2m; below 0: none
 	Latency [gapless.LatencyBuckets]uint64 `json:"latency,omitzero"`  // of stable before the rollout, see gapless.LatencyBucket
 }
 
@@ -38,7 +38,7 @@ func (c Config) withDefaults() Config {
 	c.Beta = orDefault(c.Beta, 0.05)
 	c.Errors = orDefault(c.Errors, 0.005)
 	c.Budget = orDefault(c.Budget, 0.005)
-	c.WarmUp = orDefault(c.WarmUp, gapless.Duration(time.Minute))
+	c.WarmUp = orDefault(c.WarmUp, gapless.Duration(2*time.Minute))
 	for i, margin := range [gapless.Quantiles]float64{0.1, 0.15, 0.25} {
 		c.Slower[i] = orDefault(c.Slower[i], margin)
 		c.PhiSlow[i] = orDefault(c.PhiSlow[i], 1)
@@ -53,7 +53,7 @@ func orDefault[T float64 | gapless.Duration](v, otherwise T) T {
 	return v
 }
 
-func (c Config) validate() error {
+func (c *Config) validate() error {
 	between := func(v, low, high float64) bool { return v >= low && v <= high } // false for NaN
 	switch {
 	case c.Candidate == "" || c.Stable == "" || c.Candidate == c.Stable:
@@ -88,13 +88,13 @@ func (c Config) validate() error {
 // candidate is fine starts at 1 and ever reaches 1/alpha with probability at
 // most alpha (Ville's inequality). That holds for all looks together, which
 // is why nothing here counts looks, minutes or steps.
-func (c Config) threshold() float64 { return -math.Log(c.Alpha) }
+func (c *Config) threshold() float64 { return -math.Log(c.Alpha) }
 
 // proof is ln(1/beta), the same for a margin that is to be proven.
-func (c Config) proof() float64 { return -math.Log(c.Beta) }
+func (c *Config) proof() float64 { return -math.Log(c.Beta) }
 
 // demands reports whether a quantile's margin must be proven for NotWorse.
-func (c Config) demands(i int) bool { return c.Slower[i] >= 0 }
+func (c *Config) demands(i int) bool { return c.Slower[i] >= 0 }
 
 const leastPMax, mostPMax = 0.01, 0.5
 
@@ -104,7 +104,7 @@ const leastPMax, mostPMax = 0.01, 0.5
 // upper bound of the share at level Alpha (Chernoff's bound, solved for the
 // share), whichever is more. Under 100 requests a record says little; it is
 // read as if of 100. A record without bad answers makes nothing normal.
-func (c Config) limit(record gapless.Arm) float64 {
+func (c *Config) limit(record gapless.Arm) float64 {
 	if record.Bad == 0 {
 		return c.PMax
 	}

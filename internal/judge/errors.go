@@ -34,7 +34,7 @@ var errorSteps = func() (s [20]float64) {
 	return s
 }()
 
-func (c Config) errors() errorsTest { return errorsTest{errorSteps[:], c.Ratio, 1 / c.Phi} }
+func (c *Config) errors() errorsTest { return errorsTest{errorSteps[:], c.Ratio, 1 / c.Phi} }
 
 // on is what has become of the bets after all rows.
 func (t errorsTest) on(rows ...[]Row) bets {

@@ -24,7 +24,7 @@ type excessTest struct {
 
 var excessStakes = [...]float64{.02, .05, .1, .2, .4, .7, .95}
 
-func (c Config) excess() excessTest { return excessTest{excessStakes[:], 1 / c.Phi} }
+func (c *Config) excess() excessTest { return excessTest{excessStakes[:], 1 / c.Phi} }
 
 // on is what has become of the bets on "less than delta more" after all rows.
 func (t excessTest) on(rows []Row, delta float64) bets {

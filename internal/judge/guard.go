@@ -24,7 +24,7 @@ type guard struct {
 	p   float64
 }
 
-func newGuard(c Config, rows []Row) guard {
+func newGuard(c *Config, rows []Row) guard {
 	var g guard
 	record := c.Record
 	for _, r := range rows {
@@ -66,12 +66,21 @@ func (g guard) lnE(more uint64) float64 {
 	return b.lnE()
 }
 
+// breaks reports whether it is proven that an arm breaks the limit. One that
+// keeps it has won no bet.
+func (g guard) breaks(a gapless.Arm, threshold float64) bool {
+	if float64(a.Bad) <= g.p*float64(a.Requests) {
+		return false
+	}
+	b := g.on(a)
+	return b.lnE() >= threshold
+}
+
 // bothBad reports whether both releases, side by side, give more bad answers
 // than stable's record from before the rollout makes normal. That is no fault
 // of the candidate; but nobody should go on meanwhile.
-func bothBad(c Config, rows []Row) (limit float64, both bool) {
+func bothBad(c *Config, rows []Row) (limit float64, both bool) {
 	candidate, stable := compared(rows)
 	g := guard{p: c.limit(c.Record)}
-	one, other := g.on(candidate), g.on(stable)
-	return g.p, one.lnE() >= c.threshold() && other.lnE() >= c.threshold()
+	return g.p, g.breaks(candidate, c.threshold()) && g.breaks(stable, c.threshold())
 }

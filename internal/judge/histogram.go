@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"math"
 	"time"
 
 	"gapless"
@@ -54,10 +53,10 @@ func (h *histogram) over(d time.Duration) float64 {
 	if total == 0 {
 		return 0
 	}
-	below := 0.0
-	for b, n := range h {
-		part := float64(d-edge(b)) / float64(edge(b+1)-edge(b))
-		below += n * math.Min(1, math.Max(0, part))
+	at := min(gapless.LatencyBucket(uint64(max(d, 0)/time.Microsecond)), len(h)-1)
+	below := h[at] * min(1, float64(d-edge(at))/float64(edge(at+1)-edge(at)))
+	for _, n := range h[:at] {
+		below += n
 	}
 	return 1 - below/total
 }

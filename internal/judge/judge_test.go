@@ -26,6 +26,15 @@ func story(r *rand.Rand, n int) []gapless.Tally {
 		if r.Float64() < 0.05 {
 			t.Bad = 1
 		}
+		for i := range gapless.Quantiles { // each by its own limits
+			for _, p := range []*gapless.Pace{&t.Paces.Worse[i], &t.Paces.Margin[i]} {
+				if r.IntN(3) == 0 {
+					p.Slow = 1
+				} else {
+					p.Fast = 1
+				}
+			}
+		}
 		all = append(all, t)
 	}
 	return all
@@ -50,6 +59,7 @@ func TestBatchesDoNotMatter(t *testing.T) {
 			for len(batch) > 1 && batch[0].Release == batch[1].Release && batch[0].Weight == batch[1].Weight {
 				batch[1].Requests += batch[0].Requests
 				batch[1].Bad += batch[0].Bad
+				batch[1].Paces = batch[1].Paces.Plus(batch[0].Paces)
 				batch = batch[1:]
 			}
 			j = restarted(t, j.Observe(batch))
@@ -237,7 +247,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := (judge.Config{Candidate: "v2", Stable: "v1", Alpha: 0.01, Ratio: 1, PMax: 0.01, Phi: 1, PhiSlow: [gapless.Quantiles]float64{1, 1, 1},
-		Beta: 0.05, Errors: 0.005, Slower: [gapless.Quantiles]float64{0.1, 0.15, 0.25}, Budget: 0.005, WarmUp: gapless.Duration(time.Minute)}); j.Config != want {
+		Beta: 0.05, Errors: 0.005, Slower: [gapless.Quantiles]float64{0.1, 0.15, 0.25}, Budget: 0.005, WarmUp: gapless.Duration(2 * time.Minute)}); j.Config != want {
 		t.Errorf("defaults: %+v", j.Config)
 	}
 	for name, spoil := range map[string]func(*judge.Config){

@@ -17,6 +17,10 @@ type Learned struct {
 	Instances []string              `json:"instances"`         // that were seen serving
 	Warming   *warming              `json:"warming,omitempty"` // nil: all instances are warm
 
+	Fine      [gapless.Quantiles]fine         `json:"fine"`
+	Seen      [gapless.Quantiles]gapless.Pace `json:"seen"`                // of stable's requests: what Fine follows from
+	Unsettled bool                            `json:"unsettled,omitempty"` // limits are new
+
 	Candidate histogram `json:"candidate"` // of the requests that both were given since then, for people
 	Stable    histogram `json:"stable"`
 }
@@ -57,8 +61,9 @@ func (j Judge) Learn(look gapless.LatencyLook) Judge {
 		l.Candidate.add(look.Candidate)
 		l.Stable.add(look.Stable)
 	}
-	l.warm(c, look)
-	l.limit(c)
+	moved := l.At.Sub(l.Limited) >= limitEvery && l.correct(j.Rows)
+	l.warm(&c, look)
+	l.limit(&c, moved)
 	j.Learned = &l
 	return j
 }
@@ -87,14 +92,13 @@ func (j Judge) Limits() gapless.LatencyLimits {
 }
 
 // limit changes the limits where it is worth telling.
-func (l *Learned) limit(c Config) {
+func (l *Learned) limit(c *Config, moved bool) {
 	next := gapless.LatencyLimits{Candidate: c.Candidate, Stable: c.Stable}
 	if l.Warming == nil {
 		next.Quantile, next.Worse, next.Margin = l.limits(c)
 	}
 	now := l.Limits
 	appear := false // a limit comes or goes
-	moved := false
 	for i := range gapless.Quantiles {
 		appear = appear || (next.Quantile[i] == 0) != (now.Quantile[i] == 0)
 		moved = moved || math.Abs(float64(next.Quantile[i]-now.Quantile[i])) > limitMoved*float64(now.Quantile[i])
@@ -104,17 +108,17 @@ func (l *Learned) limit(c Config) {
 		return
 	}
 	next.Version = now.Version + 1
-	l.Limits, l.Limited = next, l.At
+	l.Limits, l.Limited, l.Unsettled = next, l.At, true
 }
 
 // limits are those that follow from what is known of stable.
-func (l *Learned) limits(c Config) (quantile, worse, margin [gapless.Quantiles]time.Duration) {
+func (l *Learned) limits(c *Config) (quantile, worse, margin [gapless.Quantiles]time.Duration) {
 	total := l.Usual.total()
 	for i, over := range gapless.Over() {
 		if total < enough[i] {
 			continue
 		}
-		tau := max(l.Usual.quantile(1-over), time.Microsecond)
+		tau := max(time.Duration(float64(l.Usual.quantile(1-over))*orDefault(l.Fine[i].Factor, 1)), time.Microsecond)
 		more := func(share float64) time.Duration { return tau + time.Duration(float64(tau)*share) }
 		quantile[i], worse[i], margin[i] = tau, more(tol), more(max(c.Slower[i], 0))
 	}
@@ -126,6 +130,6 @@ func (l *Learned) equal(o *Learned) bool {
 		return l == o
 	}
 	return l == o || l.At.Equal(o.At) && l.Limited.Equal(o.Limited) && l.Limits == o.Limits && l.Usual == o.Usual &&
-		l.Candidate == o.Candidate && l.Stable == o.Stable && slices.Equal(l.Instances, o.Instances) &&
+		l.Fine == o.Fine && l.Seen == o.Seen && l.Unsettled == o.Unsettled && l.Candidate == o.Candidate && l.Stable == o.Stable && slices.Equal(l.Instances, o.Instances) &&
 		(l.Warming == o.Warming || l.Warming != nil && o.Warming != nil && *l.Warming == *o.Warming)
 }

@@ -22,22 +22,36 @@ import (
 // than stable; with o under 1, by the limits "margin", whether it is faster
 // than stable and the margin.
 type paceTest struct {
-	odds []float64 // o of the alternatives
-	q    float64   // share of stable's requests that should be slow
-	eta  float64   // every factor is raised to it, see Dispersion
+	odds []odd
+	q    float64 // share of stable's requests that should be slow
+	eta  float64 // every factor is raised to it, see Dispersion
 }
 
-var (
-	slowerOdds    = [...]float64{1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 4, 6, 10, 30}
-	notSlowerOdds = [...]float64{.95, .9, .8, .7, .6, .5, .35, .2, .1, .03}
-)
+// odd is one alternative.
+type odd struct{ slow, lnSlow, lnFast float64 } // the candidate's share of slow requests, if o is true; logarithms
 
-func (c Config) slower(i int) paceTest {
-	return paceTest{slowerOdds[:], gapless.Over()[i], 1 / c.PhiSlow[i]}
+func oddsOf(q float64, all ...float64) (odds []odd) {
+	for _, o := range all {
+		p := o * q / (1 - q + o*q)
+		odds = append(odds, odd{p, math.Log(p), math.Log1p(-p)})
+	}
+	return odds
 }
 
-func (c Config) notSlower(i int) paceTest {
-	return paceTest{notSlowerOdds[:], gapless.Over()[i], 1 / c.PhiSlow[i]}
+var slowerOdds, notSlowerOdds = func() (slower, not [gapless.Quantiles][]odd) {
+	for i, q := range gapless.Over() {
+		slower[i] = oddsOf(q, 1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 4, 6, 10, 30)
+		not[i] = oddsOf(q, .95, .9, .8, .7, .6, .5, .35, .2, .1, .03)
+	}
+	return slower, not
+}()
+
+func (c *Config) slower(i int) paceTest {
+	return paceTest{slowerOdds[i], gapless.Over()[i], 1 / c.PhiSlow[i]}
+}
+
+func (c *Config) notSlower(i int) paceTest {
+	return paceTest{notSlowerOdds[i], gapless.Over()[i], 1 / c.PhiSlow[i]}
 }
 
 // pair is what was seen of both by one limit.
@@ -61,13 +75,11 @@ func (t paceTest) add(b *bets, candidateSlow, candidateFast, stableSlow, stableF
 	if w >= 1 || candidateSlow+candidateFast+stableSlow+stableFast == 0 {
 		return
 	}
-	q := t.q
+	lnSlow, lnFast := math.Log(t.q), math.Log1p(-t.q)
 	for k, o := range t.odds {
-		p := o * q / (1 - q + o*q) // the candidate's share, if o is true
-		m := w*p + (1-w)*q         // of both together
+		m := w*o.slow + (1-w)*t.q // of both together
 		slow, fast := math.Log(m), math.Log1p(-m)
-		b.logs[k] += t.eta * (candidateSlow*(math.Log(p)-slow) + candidateFast*(math.Log1p(-p)-fast) +
-			stableSlow*(math.Log(q)-slow) + stableFast*(math.Log1p(-q)-fast))
+		b.logs[k] += t.eta * (candidateSlow*(o.lnSlow-slow) + candidateFast*(o.lnFast-fast) + stableSlow*(lnSlow-slow) + stableFast*(lnFast-fast))
 	}
 }
 

@@ -18,13 +18,13 @@ const boundAtFirst = 0.1
 // A share that the candidate has already it loses only when the bound has got
 // twice too large for it; a bound that was proven once still holds when a
 // later one is a little wider.
-func (c Config) share(bound, now float64, warming bool) float64 {
+func (c *Config) share(bound, now float64, warming bool) float64 {
 	bound = min(bound, boundAtFirst)
 	share := ladder[0]
 	for _, w := range ladder {
 		fits := w*bound <= c.Budget*(1+1e-9)
 		rises := w > max(now, c.first())+1e-9
-		keeps := w <= now+1e-9 && w*bound <= 2*c.Budget
+		keeps := w <= now+1e-9 && w*bound <= 2*c.Budget*(1+1e-9)
 		if fits && !(warming && rises) || keeps {
 			share = w
 		}
@@ -33,7 +33,7 @@ func (c Config) share(bound, now float64, warming bool) float64 {
 }
 
 // first is the share that a ramp begins with.
-func (c Config) first() float64 {
+func (c *Config) first() float64 {
 	first := ladder[0]
 	for _, w := range ladder {
 		if w*boundAtFirst <= c.Budget*(1+1e-9) {

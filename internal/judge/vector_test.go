@@ -103,12 +103,12 @@ func TestRateBandVectors(t *testing.T) {
 	} {
 		row := badAt(v.weight, v.candidate, v.stable)
 		near(t, v, errorsVector(-20, 20, 1).lnE(row), v.lnMix)
-		band := c.rateBand(0.05, []Row{row})
+		band := c.rateBand(0.05, 1e-12, []Row{row})
 		printed(t, v, band.Low, v.low, 8)
 		printed(t, v, band.High, v.high, 8)
 		half := badAt(v.weight, v.candidate/2, v.stable/2) // rows of one weight are one
 		rest := badAt(v.weight, v.candidate-v.candidate/2, v.stable-v.stable/2)
-		if again := c.rateBand(0.05, []Row{half}, []Row{rest}); math.Abs(again.Low-band.Low) > 1e-9 || math.Abs(again.High/band.High-1) > 1e-9 {
+		if again := c.rateBand(0.05, 1e-12, []Row{half}, []Row{rest}); math.Abs(again.Low-band.Low) > 1e-9 || math.Abs(again.High/band.High-1) > 1e-9 {
 			t.Errorf("%+v: %+v in halves, %+v", v, again, band)
 		}
 	}
@@ -135,11 +135,11 @@ func TestPaceVectors(t *testing.T) {
 		r := Row{Weight: 0.1}
 		r.CandidatePaces.Worse[1] = gapless.Pace{Slow: v.candidateSlow, Fast: v.candidateFast}
 		r.StablePaces.Worse[1] = gapless.Pace{Slow: v.stableSlow, Fast: v.stable}
-		b := paceTest{v.odds, v.q, 1}.on([]Row{r}, 1, (*Row).worse)
+		b := paceTest{oddsOf(v.q, v.odds...), v.q, 1}.on([]Row{r}, 1, (*Row).worse)
 		near(t, v, b.lnE(), v.lnE)
 		r.CandidatePaces.Margin, r.StablePaces.Margin = r.CandidatePaces.Worse, r.StablePaces.Worse
 		r.CandidatePaces.Worse = [gapless.Quantiles]gapless.Pace{}
-		b = paceTest{v.odds, v.q, 1}.on([]Row{r}, 1, (*Row).margin)
+		b = paceTest{oddsOf(v.q, v.odds...), v.q, 1}.on([]Row{r}, 1, (*Row).margin)
 		near(t, v, b.lnE(), v.lnE)
 	}
 }

@@ -29,7 +29,7 @@ func (j Judge) Verdict(weight float64) gapless.Verdict {
 	v.Bound = s.c.excess().bound(j.Rows, s.c.proof())
 	v.Share = s.c.share(v.Bound, s.weight, v.Warming)
 	v.Bands = s.bands()
-	if limit, both := bothBad(s.c, j.Rows); both {
+	if limit, both := bothBad(&s.c, j.Rows); both {
 		v.Alert = s.alert(limit)
 	}
 	worse := s.worse()
@@ -71,8 +71,9 @@ func (j Judge) sight(weight float64) *sight {
 	if !ok {
 		weight = 0
 	}
-	c := j.Config.withDefaults()
-	s := &sight{Judge: j, c: c, weight: weight, guard: newGuard(c, j.Rows)}
+	s := &sight{Judge: j, c: j.Config.withDefaults(), weight: weight}
+	c := &s.c
+	s.guard = newGuard(c, j.Rows)
 	s.candidate, s.stable = compared(j.Rows, j.Rough)
 	s.errors = c.errors().on(j.Rows, j.Rough)
 	s.terms[0] = gapless.Term{Test: gapless.TestErrors, Weight: mass[0], LnE: s.errors.lnE(), Phi: c.Phi}
@@ -97,7 +98,7 @@ func (s *sight) worse() gapless.VerdictTest {
 	switch {
 	case s.lnE >= s.c.threshold():
 		return s.strongest()
-	case s.guard.lnE(0) >= s.c.threshold():
+	case s.guard.breaks(s.guard.arm, s.c.threshold()):
 		return gapless.TestGuard
 	}
 	return ""
@@ -222,12 +223,18 @@ func (s *sight) goodRequest() *bets {
 // known of stable.
 func (s *sight) fastRequest(i int) *bets {
 	l := s.Learned
-	if s.weight <= 0 || s.weight >= 1 || l == nil || l.Usual.total() < enough[i] {
+	if s.weight <= 0 || s.weight >= 1 || l == nil {
 		return nil
 	}
-	quantile, _, margin := l.limits(s.c)
-	slow, late := l.Usual.over(quantile[i]), l.Usual.over(margin[i])
-	b := bets{n: len(notSlowerOdds)}
+	quantile, margin := l.Limits.Quantile[i], l.Limits.Margin[i]
+	if quantile == 0 { // while instances warm up
+		all, _, margins := l.limits(&s.c)
+		if quantile, margin = all[i], margins[i]; quantile == 0 {
+			return nil
+		}
+	}
+	slow, late := l.Usual.over(quantile), l.Usual.over(margin)
+	b := bets{n: len(notSlowerOdds[i])}
 	others := 1/s.weight - 1
 	s.c.notSlower(i).add(&b, late, 1-late, others*slow, others*(1-slow), s.weight)
 	return &b

@@ -35,7 +35,7 @@ const (
 )
 
 // warm begins to warm up where an instance is new, and ends it.
-func (l *Learned) warm(c Config, look gapless.LatencyLook) {
+func (l *Learned) warm(c *Config, look gapless.LatencyLook) {
 	if c.WarmUp < 0 {
 		return
 	}
