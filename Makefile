@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X gapless/internal/cli.Version=$(VERSION)
 WHOLE = ./test/real ./test/fault
 PARTS = $(shell $(GO) list ./... | grep -v -e /test/real -e /test/fault)
 
-.PHONY: all build demo test test-all check fuzz sim soak bench bench-pm2 bench-edge man docs recording clean
+.PHONY: all build demo test test-all check fuzz sim soak bench bench-pm2 bench-edge bench-judge bench-judge-all man docs recording clean
 
 all: build
 
@@ -66,6 +66,12 @@ bench-edge: build ## what a request costs: nginx, haproxy, caddy and gapless in 
 bench-pm2: build ## what users lose with PM2 and with gapless, in the same run
 	test/apps/install.sh
 	$(GO) run ./test/bench/pm2 --write docs/comparison.md
+
+bench-judge: ## how often a judge cries wolf, what it lets through and how long it takes: ours and other tools' rules on the same streams
+	$(GO) run ./test/bench/judge --write docs/judge.md
+
+bench-judge-all: ## the same with every combination
+	$(GO) run ./test/bench/judge --all
 
 man: build ## a man page for each command, in man/
 	bin/gapless man man

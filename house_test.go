@@ -13,7 +13,7 @@ import (
 // may import nothing but the root and its own subpackages.
 var may = map[string][]string{
 	"cmd/gapless":     {"internal/cli"},
-	"internal/cli":    {"internal/api", "internal/config", "internal/daemon", "internal/load", "internal/pm2"}, // load: the demo's traffic
+	"internal/cli":    {"internal/api", "internal/config", "internal/daemon", "internal/judge", "internal/load", "internal/pm2"}, // judge: replay; load: the demo's traffic
 	"internal/acme":   {"internal/durable"},
 	"internal/daemon": {"internal/acme", "internal/alert", "internal/api", "internal/durable", "internal/edge", "internal/judge", "internal/keeper", "internal/measure", "internal/notify", "internal/rollout", "internal/snapshot", "internal/store", "internal/supervise"},
 	"internal/edge":   {"internal/durable", "internal/edge/h1", "internal/edge/xconnect", "internal/rotate"},

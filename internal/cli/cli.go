@@ -137,6 +137,7 @@ a request, and keeps the old version when the new one is broken.
 		c.restart(), c.scale(), c.releases(), c.history(), c.show(), c.down(), c.backup(), c.restore(), c.install(), c.uninstall(), c.demo(), c.version())
 	root.AddCommand(c.upgrade(), c.token(), c.certs(), c.metrics(), c.api(), c.audit(), c.exec(), c.runOnce(), c.config())
 	root.AddCommand(c.secrets(), c.init(), c.imports(), c.notify(), c.alerts())
+	root.AddCommand(c.judge())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return refuseRemote(cmd) }
 	root.AddCommand(c.processes()...)
 	root.AddCommand(c.top(), c.proxy(), c.completion(), c.man(), c.docs())

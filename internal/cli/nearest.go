@@ -38,7 +38,7 @@ var groups = []struct {
 	names []string
 }{
 	{"Ship:", []string{"up", "plan", "deploy", "rollback", "restart", "scale", "run-once", "exec", "down"}},
-	{"Look:", []string{"status", "top", "logs", "releases", "history", "show", "audit", "certs", "metrics", "alerts"}},
+	{"Look:", []string{"status", "top", "logs", "releases", "history", "show", "audit", "certs", "metrics", "alerts", "judge"}},
 	{"Steer a rollout:", []string{"pause", "resume", "promote", "abort"}},
 	{"Steer traffic:", []string{"hold", "maintenance"}},
 	{"Configure:", []string{"init", "import", "config", "secrets", "notify"}},

@@ -21,7 +21,7 @@ func remoteClient() (*api.Client, error) {
 // anywhere are the commands that work on a daemon elsewhere, and those that
 // need none. The others need files or processes of the machine.
 var anywhere = strings.Fields(`status logs plan promote pause resume abort hold maintenance rollback restart scale releases history show
-	top metrics secrets notify alerts certs man docs audit token run-once version config help completion proxy __complete __completeNoDesc keeper daemon edge`)
+	top metrics secrets notify alerts certs man docs audit token run-once version config help completion proxy __complete __completeNoDesc keeper daemon edge judge`)
 
 // refuseRemote keeps a command from doing here what was meant for elsewhere.
 func refuseRemote(cmd *cobra.Command) error {

@@ -273,6 +273,7 @@ func (x *exchange) appendJSON(b []byte, w *wallClock, app string, now int64) []b
 	b = strconv.AppendInt(b, int64(x.repeats()), 10)
 	b = append(b, `,"held":`...)
 	b = appendSeconds(b, int64(x.held))
+	b = x.appendEvidence(b)
 	if x.access.code != "" {
 		b = append(b, `,"error":"`...)
 		b = append(b, x.access.code...)
@@ -286,6 +287,30 @@ func (x *exchange) appendJSON(b []byte, w *wallClock, app string, now int64) []b
 	}
 	b = append(b, x.access.note...)
 	return append(b, "}\n"...)
+}
+
+// appendEvidence appends what the judge counts of a request whose release a
+// coin chose: the candidate's share when it was tossed, and whether the answer
+// was bad. A session that has a coin of its own is named.
+func (x *exchange) appendEvidence(b []byte) []byte {
+	if x.chosen == nil || x.chosen.arm == nil || !x.booked {
+		return b
+	}
+	weight := x.chosen.arm.weight
+	if x.session.counts {
+		weight = x.session.weight
+	}
+	b = append(b, `,"weight":`...)
+	b = strconv.AppendFloat(b, weight, 'g', -1, 64)
+	if x.bookedBad {
+		b = append(b, `,"bad":true`...)
+	}
+	if x.session.counts {
+		b = append(b, `,"session":"`...)
+		b = strconv.AppendUint(b, x.session.id, 16)
+		b = append(b, '"')
+	}
+	return b
 }
 
 // appendCommon appends a line of the common or combined format.

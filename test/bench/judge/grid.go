@@ -71,10 +71,14 @@ func grid() []cell {
 	bad(100, 0.1, 0.01, 0.05, 1, true, missed(0))
 
 	slow := func(rps float64, what string, p pace, runs int, wide bool, targets ...target) {
+		finest := 1.0
+		if p.times >= 1.5 {
+			finest = min(1, 10/rps)
+		}
 		cells = append(cells, cell{
 			scenario: scenario{rps: rps, stableBad: 0.001, candidateBad: 0.001, candidatePace: p},
 			about:    fmt.Sprintf("%g/s, %s, share 10 %%", rps, what),
-			group:    groupSlow, share: 0.1, seconds: tenMinutes, finest: min(1, 10/rps), runs: runs, wide: wide, targets: targets,
+			group:    groupSlow, share: 0.1, seconds: tenMinutes, finest: finest, runs: runs, wide: wide, targets: targets,
 		})
 	}
 	for _, rps := range []float64{10, 100, 1000} {

@@ -17,7 +17,9 @@ const (
 // judged is the judge as it is shipped, fed as the daemon feeds it.
 type judged struct {
 	judge   judge.Judge
-	verdict gapless.Verdict
+	lnE     float64         // at the last look
+	verdict gapless.Verdict // where whole is set, at the end of the last stretch
+	whole   bool            // verdicts are wanted, and not just whether the candidate is worse
 	limits  gapless.LatencyLimits
 	tallies []gapless.Tally
 
@@ -26,7 +28,6 @@ type judged struct {
 	serving  []string
 
 	outcome
-	proven float64 // when every proof was there first; 0: not yet
 }
 
 // outcome is how it went for one rule.
@@ -65,19 +66,11 @@ func newJudged(w *world) (*judged, error) {
 	return g, nil
 }
 
-// learner is what the judge learns limits of age by.
-type learner interface {
-	Learn(gapless.LatencyLook) judge.Judge
-	Limits() gapless.LatencyLimits
-}
-
 func (g *judged) learn(now float64) {
 	g.look.At = time.Unix(1_000_000_000, 0).Add(time.Duration(now * float64(time.Second)))
 	g.look.Instances = g.serving
-	if l, ok := any(g.judge).(learner); ok {
-		g.judge = l.Learn(g.look)
-		g.limits = any(g.judge).(learner).Limits()
-	}
+	g.judge = g.judge.Learn(g.look)
+	g.limits = g.judge.Limits()
 	g.look, g.lookedAt = gapless.LatencyLook{}, now
 }
 
@@ -105,7 +98,7 @@ func (g *judged) see(s *stretch, d dice) {
 	}
 	g.bad += c.bad
 	g.requests += s.candidate.events.requests
-	if g.limits.Version > 0 {
+	if g.limits.Quantile[0] > 0 {
 		g.since += s.candidate.events.requests
 	}
 	g.tallies = append(g.tallies[:0], tally(candidateName, s.weight, c), tally(stableName, s.weight, st))
@@ -119,22 +112,16 @@ func (g *judged) see(s *stretch, d dice) {
 	}
 	if g.decide(s.weight) {
 		g.at = now
-	}
-	if g.proven == 0 && g.verdict.Kind == gapless.NotWorse {
-		g.proven = now
+	} else if g.whole {
+		g.verdict = g.judge.Verdict(s.weight)
 	}
 }
 
 // mayDecide is false where so many bad answers cannot be enough, wherever
-// they come: one raises the evidence of errors by a factor of at most 1/w.
+// they come: one raises the evidence of errors, and so that of all tests
+// together, by a factor of at most 1/w.
 func (g *judged) mayDecide(bad uint64, weight float64) bool {
-	lnE := 0.0
-	for _, t := range g.verdict.Terms {
-		if t.Test == gapless.TestErrors {
-			lnE = t.LnE
-		}
-	}
-	return bad > 0 && (lnE-float64(bad)*math.Log(weight) > 3 || g.verdict.Evidence.LnE > 3)
+	return bad > 0 && g.lnE-float64(bad)*math.Log(weight) > 3
 }
 
 // single takes one bad answer out of what is left.
@@ -158,12 +145,11 @@ func (g *judged) observe(release string, weight float64, e events) {
 }
 
 func (g *judged) decide(weight float64) bool {
-	g.verdict = g.judge.Verdict(weight)
-	if g.verdict.Kind == gapless.Worse {
+	var kind gapless.VerdictKind
+	if g.lnE, kind = g.judge.Glance(weight); kind == gapless.Worse {
 		g.decision = takenBack
-		return true
 	}
-	return false
+	return g.decision == takenBack
 }
 
 // patience is how long the next stretch may be. The verdict may be looked at
@@ -173,7 +159,7 @@ func (g *judged) patience(finest float64) float64 {
 	switch {
 	case g.decision != waiting:
 		return 10
-	case g.verdict.Evidence.LnE > 1 || g.lookedAt < 20:
+	case g.lnE > 1 || g.lookedAt < 20:
 		return min(finest, 1)
 	}
 	return finest

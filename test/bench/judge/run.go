@@ -72,37 +72,18 @@ func ramped(c *cell, d dice) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	for share := ladder[0]; w.now < c.seconds-1e-9; {
-		g.see(w.next(share, g.limits, c.finest), d)
-		if g.decision == takenBack {
-			return g.outcome, nil
-		}
-		if share = climb(share, g.verdict); share >= 1 {
+	g.whole = true
+	for share := g.judge.Verdict(0).Share; w.now < c.seconds-1e-9; share = g.verdict.Share {
+		if share >= 1 {
 			g.decision = promoted
 			break
+		}
+		if g.see(w.next(share, g.limits, c.finest), d); g.decision == takenBack {
+			return g.outcome, nil
 		}
 	}
 	g.at = w.now
 	return g.outcome, nil
-}
-
-// ladder and climb are the risk-bounded ramp: the next share is taken as soon
-// as the failures that it may add, of all traffic, are bounded.
-var ladder = []float64{0.01, 0.02, 0.05, 0.10, 0.25, 0.50, 1}
-
-const budget = 0.005
-
-func climb(share float64, v gapless.Verdict) float64 {
-	for _, next := range ladder {
-		if next <= share {
-			continue
-		}
-		if v.Bound == 0 || next*v.Bound > budget || next == 1 && v.Kind != gapless.NotWorse {
-			break
-		}
-		share = next
-	}
-	return share
 }
 
 // stepped is a rollout by a rule that looks once a minute.

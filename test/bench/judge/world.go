@@ -233,8 +233,10 @@ func (w *world) arm(a *arm, which int, s *stretch, mean, bad float64, limits gap
 		a.bad = w.dice.binomial(a.requests, bad)
 		a.events = events{requests: a.requests, bad: a.bad}
 	}
-	if limits.Version == 0 {
-		a.paces = gapless.Paces{}
+	for q, limit := range limits.Quantile {
+		if limit == 0 { // nothing is counted by it
+			a.paces.Worse[q], a.paces.Margin[q] = gapless.Pace{}, gapless.Pace{}
+		}
 	}
 }
 
