@@ -147,7 +147,7 @@ func (c *command) replay(in io.Reader, name string, r *judge.Replay, every time.
 			return "", gapless.Errorf(gapless.Invalid, "%s:%d: %w", name, n, err).WithHint("%s", gapless.HintOf(err))
 		}
 		kind := r.Kind()
-		if due := every > 0 && e.T >= next && shown != gapless.Worse; due || kind != shown {
+		if due := every > 0 && e.T >= next && shown == gapless.Undecided; due || kind != shown {
 			if err := c.showReplayed(r.Standing()); err != nil {
 				return "", err
 			}

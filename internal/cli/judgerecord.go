@@ -46,7 +46,7 @@ that a coin gave to one of both releases, and those of stable before it began.
 The newest rollout is taken, or --rollout. With --log a file is read instead of
 the app's own, and with --stable and --candidate nothing is asked of gapless.
 
-Exit codes: 0 if requests were written, 1 if there were none, 2 for wrong usage.`,
+Exit codes: 0 if requests were written, 2 if there were none, or for wrong usage.`,
 		Example: `  gapless judge record shop > shop.ndjson
   gapless judge record shop --since 1h --rollout shop-7 -o shop.ndjson
   gapless judge record --log access.log --stable v6 --candidate v7 | gapless judge replay -`,
