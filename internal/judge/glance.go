@@ -23,7 +23,7 @@ func (s *sight) provesAll() bool {
 	if b := s.c.excess().on(s.Rows, s.c.Errors); b.lnE() < threshold {
 		return false
 	}
-	for i := range gapless.QuantileTests() {
+	for i := range gapless.Quantiles {
 		if !s.c.demands(i) {
 			continue
 		}
