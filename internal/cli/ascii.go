@@ -19,7 +19,7 @@ func unicodeLocale(getenv func(string) string) bool {
 
 // plainMarks replaces our own marks by ASCII of the same width.
 var plainMarks = strings.NewReplacer("✓", "+", "✗", "x", "▸", ">", "·", "-", "→", ">", "│", "|", "┃", "|",
-	"█", "#", "░", ".", "…", "~", "↑", "^", "↓", "v", "≤", "<", "≥", ">", "─", "-", "▲", "^", "▼", "v", "–", "-")
+	"█", "#", "░", ".", "…", "~", "↑", "^", "↓", "v", "≤", "<", "≥", ">", "─", "-", "▲", "^", "▼", "v", "–", "-", "×", "x")
 
 // asciiWriter is a terminal whose locale is not UTF-8. Whoever writes to it
 // writes whole characters; what apps printed stays as it is.
