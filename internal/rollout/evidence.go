@@ -98,10 +98,11 @@ func (d *decision) judged(step gapless.Step) bool {
 	if r.Verdict == nil || r.Verdict.NoData {
 		reason = "without evidence: no request came to it that can be judged"
 	}
+	on := step.OnUndecided
 	if doubt := d.metricsDoubt(); doubt != "" {
-		reason = doubt
+		reason, on = doubt, d.onDoubt(on)
 	}
-	switch step.OnUndecided {
+	switch on {
 	case gapless.OnUndecidedRollback:
 		d.failed(r.To+" is undecided after "+step.For.String()+": "+reason, "")
 		return false

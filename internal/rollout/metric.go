@@ -186,6 +186,23 @@ func (d *decision) metricsDoubt() string {
 	return ""
 }
 
+// onDoubt is what follows where a metric stands against a step whose time is
+// up. To go on is only right where a person wrote so: a strategy that goes on
+// without evidence knows of no metric.
+func (d *decision) onDoubt(onUndecided string) string {
+	to := d.obs.Releases[d.s.Rollout.To]
+	if onUndecided == gapless.OnUndecidedContinue && to != nil && to.Spec.Judge.OnUndecided == "" && len(to.Spec.Steps) == 0 {
+		return gapless.OnUndecidedPause
+	}
+	return onUndecided
+}
+
+// metricFails reports whether the last check of a metric failed: no reason to
+// go back yet, and none to give the candidate more.
+func (d *decision) metricFails() bool {
+	return slices.ContainsFunc(d.s.Rollout.Metrics, func(res gapless.MetricResult) bool { return res.State == gapless.MetricFailing })
+}
+
 // metricsAgree reports whether no metric stands against a proof.
 func (d *decision) metricsAgree() bool { return d.metricsDoubt() == "" }
 
@@ -197,8 +214,7 @@ func Compile(app *gapless.App, counts map[string]int, old int) []gapless.Step {
 }
 
 // heed makes a plan wait for metrics: a judged step lasts at least until each
-// of them could have failed it, and where nobody says what is to happen without
-// data, a person is asked. What outside knows better must not be passed over.
+// of them could have failed it.
 func heed(app *gapless.App, plan []gapless.Step) []gapless.Step {
 	if len(app.Judge.Metrics) == 0 {
 		return plan
@@ -212,9 +228,6 @@ func heed(app *gapless.App, plan []gapless.Step) []gapless.Step {
 			continue
 		}
 		plan[i].For = max(plan[i].For, delay+checks)
-		if app.Judge.OnUndecided == "" && len(app.Steps) == 0 {
-			plan[i].OnUndecided = gapless.OnUndecidedPause
-		}
 		delay = 0 // it is over in later steps
 	}
 	return plan

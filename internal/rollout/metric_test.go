@@ -244,6 +244,17 @@ func TestGoodMetricsLeaveTheStepAlone(t *testing.T) {
 	if m.s.Rollout.Cursor != 1 || m.s.Back {
 		t.Errorf("step %d, back %t", m.s.Rollout.Cursor, m.s.Back)
 	}
+	m = newMeasured(t, gapless.OnUndecidedContinue)
+	m.answers(121, gapless.Reading{Kind: gapless.ReadEmpty})
+	if m.s.Rollout.Cursor != 0 || !m.s.Paused {
+		t.Errorf("a strategy that goes on without evidence goes on without data: step %d", m.s.Rollout.Cursor)
+	}
+	m = newMeasured(t, gapless.OnUndecidedContinue)
+	m.obs.Releases["v2"].Spec.Judge.OnUndecided = gapless.OnUndecidedContinue
+	m.answers(121, gapless.Reading{Kind: gapless.ReadEmpty})
+	if m.s.Rollout.Cursor != 1 {
+		t.Errorf("what a person wrote is not done: step %d", m.s.Rollout.Cursor)
+	}
 	m = newMeasured(t, gapless.OnUndecidedRollback)
 	m.answers(121, gapless.Reading{Kind: gapless.ReadError, Why: "refused"})
 	if !m.s.Back || !strings.Contains(m.s.Rollout.Reason, "refused") {
@@ -290,7 +301,7 @@ func TestMetricsOfTheSameRelease(t *testing.T) {
 	}
 }
 
-// A plan gives metrics the time that they need, and asks where they are silent.
+// A plan gives metrics the time that they need.
 func TestPlansHeedMetrics(t *testing.T) {
 	app := &gapless.App{Soak: gapless.Duration(10 * time.Second), Processes: []gapless.Process{{Name: "web", Instances: 2}}}
 	counts := map[string]int{"web": 2}
@@ -306,12 +317,8 @@ func TestPlansHeedMetrics(t *testing.T) {
 		t.Errorf("without metrics: %v", s)
 	}
 	app.Judge.Metrics = []gapless.Metric{{Interval: gapless.Duration(30 * time.Second), Delay: gapless.Duration(time.Minute), Failures: 3}}
-	if s := judged(app); s[0].For != gapless.Duration(150*time.Second) || s[0].OnUndecided != gapless.OnUndecidedPause {
+	if s := judged(app); s[0].For != gapless.Duration(150*time.Second) || s[0].OnUndecided != gapless.OnUndecidedContinue {
 		t.Errorf("rolling: %v", s)
-	}
-	app.Judge.OnUndecided = gapless.OnUndecidedContinue
-	if s := judged(app); s[0].OnUndecided != gapless.OnUndecidedContinue {
-		t.Errorf("what a person wrote is not kept: %v", s)
 	}
 	app.Steps = []gapless.Step{{Kind: gapless.StepWeight, Weight: 0.1}, {Kind: gapless.StepJudge, For: gapless.Duration(time.Second), OnUndecided: gapless.OnUndecidedRollback},
 		{Kind: gapless.StepWeight, Weight: 0.2}, {Kind: gapless.StepJudge, For: gapless.Duration(time.Hour)}}

@@ -87,7 +87,7 @@ func (d *decision) climb() {
 			d.add(r.To, gapless.WebProcess, Candidate)
 		}
 	}
-	if next := rung(min(want, d.carries(Candidate))); next > d.s.Weight+1e-9 && d.share() == d.s.Weight && d.servedShare() {
+	if next := rung(min(want, d.carries(Candidate))); next > d.s.Weight+1e-9 && !d.metricFails() && d.share() == d.s.Weight && d.servedShare() {
 		d.note("", "weight", "", "%s goes up from %s to %s: %s", r.To, gapless.Percent(d.s.Weight), gapless.Percent(next), d.boundText())
 		d.s.Weight = next
 	}
