@@ -51,6 +51,7 @@ type App struct {
 	ErrorPages   map[int]string    `json:"error_pages,omitempty"` // file of the tree per status
 	Notify       []Notify          `json:"notify,omitempty"`      // who is told what happens
 	Alerts       AlertPolicy       `json:"alerts,omitzero"`       // what alerts from outside do
+	SLO          float64           `json:"slo,omitempty"`         // share of answers that must be good, 0…1; 0: nothing is promised
 	Flags        *Flags            `json:"flags,omitempty"`       // given on the command line; the next deploy starts from them
 }
 

@@ -77,3 +77,11 @@ func TestSessionsAndMatchesAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestObjective(t *testing.T) {
+	for share, want := range map[float64]string{.999: "99.9 %", .99999: "99.999 %", .5: "50 %", .9995: "99.95 %"} {
+		if have := Objective(share); have != want {
+			t.Errorf("%g is %q, want %q", share, have, want)
+		}
+	}
+}

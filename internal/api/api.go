@@ -167,6 +167,16 @@ type AppStatus struct {
 
 	Certificates []Certificate   `json:"certificates,omitempty"`
 	Alerts       []gapless.Alert `json:"alerts,omitempty"` // that fire
+	SLO          *SLO            `json:"slo,omitempty"`    // nil: nothing is promised
+}
+
+// SLO is how an app stands to the share of good answers that it promises.
+type SLO struct {
+	Target   float64  `json:"target"`   // 0.999
+	Requests uint64   `json:"requests"` // of the last hour
+	Bad      uint64   `json:"bad"`
+	Burn     float64  `json:"burn"`              // of that hour: 1 uses up exactly what is allowed
+	Burning  []string `json:"burning,omitempty"` // levels that are exceeded: page, ticket
 }
 
 // InstanceStatus is an instance with its traffic.

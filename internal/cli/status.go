@@ -165,6 +165,9 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 			c.term.answerf("%s", line)
 		}
 	}
+	if o := a.SLO; o != nil && len(o.Burning) > 0 {
+		c.term.answerf("  the SLO of %s burns too fast (%s): %d of %d requests failed in the last hour", gapless.Objective(o.Target), strings.Join(o.Burning, ", "), o.Bad, o.Requests)
+	}
 	for _, al := range a.Alerts {
 		c.term.answerf("  %s", alertLine(al))
 	}

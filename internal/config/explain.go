@@ -213,6 +213,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 	if len(a.Notify) > 0 {
 		add("notify", notifyShown(a.Notify), "", "default")
 	}
+	if a.SLO > 0 {
+		add("slo", gapless.Objective(a.SLO), "", "default")
+	}
 	if s.given["alerts"] {
 		add("alerts", alertsShown(a.Alerts), "", "default")
 	}

@@ -163,6 +163,7 @@ func (s *settings) keys(r *reader) map[string]setter {
 		"access_log":      s.ofWeb(r, r.accessLog(&a.AccessLog)),
 		"notify":          r.notify(&a.Notify),
 		"alerts":          r.alerts(&a.Alerts),
+		"slo":             s.ofWeb(r, r.slo(&a.SLO)),
 		"processes":       s.processList(r),
 	}
 	for key, set := range keys {

@@ -168,6 +168,7 @@ func (s *settings) forms(r *reader) map[string]schema {
 			"max_size": sizeOf(), "max_age": durationForm(), "keep": about("rotated files kept", whole(0, 1000))}))),
 		"notify":    about("who is told what happens to the app", notifyForm(r)),
 		"alerts":    about("what alerts from outside do to the app", alertForm(r)),
+		"slo":       about("share of answers that must be good, as in 99.9%; default: nothing is promised", shareForm()),
 		"processes": about("processes beside the web process", schema{"type": "object", "propertyNames": name, "additionalProperties": anyOf(run, process)}),
 	}
 }

@@ -24,6 +24,7 @@ func aDaemon(t *testing.T) *Daemon {
 	d := &Daemon{ctx: t.Context(), home: home, store: st, trees: trees, log: slog.New(slog.DiscardHandler), apps: map[string]*app{},
 		releases: map[string]*gapless.Release{}, router: &router{}, keeper: fakeKeeper(t), records: &recorder{home: home}, backup: make(chan struct{}, 1)}
 	d.hub = &hub{store: st, log: d.log, listeners: map[chan gapless.Event]string{}}
+	d.notices = newNotices(d)
 	t.Cleanup(d.work.Wait)
 	return d
 }

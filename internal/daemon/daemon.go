@@ -61,6 +61,7 @@ type Daemon struct {
 
 	notices *notices
 	alerts  alerts
+	slos    slos
 
 	mu       sync.Mutex
 	apps     map[string]*app
@@ -154,6 +155,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	d.work.Go(func() { d.keepCertificates(ctx) })
 	d.work.Go(func() { d.notices.run(ctx) })
 	d.work.Go(func() { d.watchAlerts(ctx) })
+	d.work.Go(func() { d.watchSLO(ctx) })
 
 	ln, err := listenUnix(home.APISocket())
 	if err != nil {

@@ -80,6 +80,7 @@ func (d *Daemon) appStatus(a *app, traffic gapless.EdgeReport, cpu map[string]fl
 		t := trafficOf(s)
 		out.Traffic = &t
 	}
+	out.SLO = d.sloStatus(a.name, s, time.Now())
 	out.Alerts = d.presentAlerts().Of(a.name, d.alertPolicy(a.name, s))
 	for _, m := range s.Members {
 		in, known := seen[m.ID]
