@@ -87,7 +87,7 @@ type InstanceTraffic struct {
 	Ejections uint64   `json:"ejections,omitempty"`
 
 	Bad     uint64   `json:"bad,omitempty"`     // bad answers to requests that it was given, see Tally
-	Latency []uint64 `json:"latency,omitempty"` // counts per bucket; see LatencyBucket
+	Latency []uint64 `json:"latency,omitempty"` // counts per bucket, without zeros at the end; see LatencyBucket. About once per second
 }
 
 // Fails reports whether an instance fails in what lies between it and the
@@ -110,20 +110,29 @@ const (
 	refusedFor = Duration(500 * time.Millisecond)
 )
 
+// Failing counts requests that failed alike.
+type Failing struct {
+	Method string `json:"method"`
+	Path   string `json:"path"` // without query, clipped; ":id" stands for numbers, UUIDs, hashes and tokens
+	Kind   string `json:"kind"` // status, as in "503"; or how there was no whole answer: reset, refused, timeout, cut, …
+	Count  uint64 `json:"count"`
+}
+
 // ReleaseTraffic counts what the coin gave to one release.
 type ReleaseTraffic struct {
 	App      string    `json:"app"`
 	Release  string    `json:"release"`
 	Requests uint64    `json:"requests"`
-	Status   [6]uint64 `json:"status"`          // by class: [2] is 2xx; [0] is no answer at all
-	Failed   uint64    `json:"failed"`          // connect refused, reset, timeout or a malformed answer; not a client's abort
-	Aborted  uint64    `json:"aborted"`         // the client went away
-	Retried  uint64    `json:"retried"`         // repeated on another instance
-	Spent    uint64    `json:"spent,omitempty"` // not repeated because too many were
-	Over     uint64    `json:"over,omitempty"`  // came when the release had as many in flight as it may
-	Held     uint64    `json:"held"`            // waited because nothing was ready
-	HeldMax  Duration  `json:"held_max"`        // the longest such wait
-	Latency  []uint64  `json:"latency"`         // counts per bucket; see LatencyBucket
+	Status   [6]uint64 `json:"status"`            // by class: [2] is 2xx; [0] is no answer at all
+	Failed   uint64    `json:"failed"`            // connect refused, reset, timeout or a malformed answer; not a client's abort
+	Aborted  uint64    `json:"aborted"`           // the client went away
+	Retried  uint64    `json:"retried"`           // repeated on another instance
+	Spent    uint64    `json:"spent,omitempty"`   // not repeated because too many were
+	Over     uint64    `json:"over,omitempty"`    // came when the release had as many in flight as it may
+	Held     uint64    `json:"held"`              // waited because nothing was ready
+	HeldMax  Duration  `json:"held_max"`          // the longest such wait
+	Latency  []uint64  `json:"latency"`           // counts per bucket; see LatencyBucket
+	Failing  []Failing `json:"failing,omitempty"` // what fails most often where a route is shared with another release, the most frequent first
 }
 
 // LogTraffic is what became of one access log's lines.

@@ -185,8 +185,9 @@ func (t *totals) present(live []gapless.EdgeReport) (out []gapless.InstanceTraff
 	}
 	for _, k := range inOrder(now) {
 		x := now[k]
+		x.Latency = nil // not every report has it; see dispersion
 		if v := t.instances[k]; v != nil {
-			x.Requests, x.Ejections = v.Requests, v.Ejections
+			x.Requests, x.Bad, x.Ejections = v.Requests, v.Bad, v.Ejections
 		}
 		out = append(out, x)
 	}

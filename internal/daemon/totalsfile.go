@@ -136,9 +136,13 @@ func (t *totals) encode() ([]byte, error) {
 
 // countsOf is a report without what is no counter.
 func countsOf(rep gapless.EdgeReport) gapless.EdgeReport {
-	out := gapless.EdgeReport{Start: rep.Start, Generation: rep.Generation, Releases: rep.Releases, Logs: rep.Logs, Shed: rep.Shed}
+	out := gapless.EdgeReport{Start: rep.Start, Generation: rep.Generation, Logs: rep.Logs, Shed: rep.Shed}
+	for _, x := range rep.Releases {
+		x.Failing = nil
+		out.Releases = append(out.Releases, x)
+	}
 	for _, x := range rep.Instances {
-		out.Instances = append(out.Instances, gapless.InstanceTraffic{App: x.App, Instance: x.Instance, Requests: x.Requests, Ejections: x.Ejections})
+		out.Instances = append(out.Instances, gapless.InstanceTraffic{App: x.App, Instance: x.Instance, Requests: x.Requests, Bad: x.Bad, Ejections: x.Ejections})
 	}
 	for _, x := range rep.Mirrors {
 		x.Differences = nil

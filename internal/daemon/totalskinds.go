@@ -39,7 +39,7 @@ var ofInstances = kind[gapless.InstanceTraffic]{
 	entry:  func(x *gapless.InstanceTraffic) ofApp { return ofApp{x.App, x.Instance} },
 	total:  func(x *gapless.InstanceTraffic) ofApp { return ofApp{x.App, x.Instance} },
 	name:   func(sum, x *gapless.InstanceTraffic) { sum.App, sum.Instance = x.App, x.Instance },
-	counts: func(x *gapless.InstanceTraffic) []*uint64 { return []*uint64{&x.Requests, &x.Ejections} },
+	counts: func(x *gapless.InstanceTraffic) []*uint64 { return []*uint64{&x.Requests, &x.Bad, &x.Ejections} },
 }
 
 // ofMirrors adds up the rollouts of a release.

@@ -72,6 +72,7 @@ func (x *exchange) book(kind string, i *instance) {
 	x.edge.counters.Add(k, x.booked)
 	x.booked, x.bookedBad = true, kind != ""
 	if kind != "" {
+		x.fails(kind)
 		x.edge.news(a.app)
 	}
 }

@@ -43,19 +43,20 @@ type Edge struct {
 	graceEnd    atomic.Int64  // edge clock; 0: not draining
 	drainEnd    time.Time     // deadline, set before draining
 
-	mu        sync.Mutex // applies, one at a time; and what follows
-	loops     []*loop    // none: goroutines serve everything
-	listeners map[string]*listener
-	instances map[target]*instance
-	counts    []*traffic         // oldest first
-	budgets   map[string]*budget // per app
-	leases    map[string]*lease
-	mirrors   map[string]*mirror               // per app
-	paced     map[string]gapless.LatencyLimits // per app
-	queues    map[string]*queue                // by app
-	pages     map[string]*page                 // by file
-	versions  map[string]uint64                // per app: of the table that brought its present route
-	logs      map[string]*accessLog            // by app
+	mu         sync.Mutex // applies, one at a time; and what follows
+	loops      []*loop    // none: goroutines serve everything
+	listeners  map[string]*listener
+	instances  map[target]*instance
+	counts     []*traffic         // oldest first
+	budgets    map[string]*budget // per app
+	leases     map[string]*lease
+	mirrors    map[string]*mirror               // per app
+	paced      map[string]gapless.LatencyLimits // per app
+	queues     map[string]*queue                // by app
+	pages      map[string]*page                 // by file
+	fullReport int64                            // edge clock of the last report that had all
+	versions   map[string]uint64                // per app: of the table that brought its present route
+	logs       map[string]*accessLog            // by app
 
 	saving sync.Mutex // stores tables, one at a time; taken after mu
 	saved  uint64     // version of the table that this edge stored or found stored
@@ -268,6 +269,21 @@ func (e *Edge) awaitEmpty() {
 	e.mu.Unlock()
 }
 
+// fullReportEvery is how often a report has the latencies of each instance,
+// which are most of its bytes.
+const fullReportEvery = int64(time.Second)
+
+// sumOf adds counts of different lengths.
+func sumOf(a, b []uint64) []uint64 {
+	if len(a) < len(b) {
+		a, b = b, a
+	}
+	for i, n := range b {
+		a[i] += n
+	}
+	return a
+}
+
 // report says what is served and what is in flight.
 func (e *Edge) report() gapless.EdgeReport {
 	e.mu.Lock()
@@ -277,9 +293,16 @@ func (e *Edge) report() gapless.EdgeReport {
 		Draining: e.draining.Load(), Connections: int(e.connections.Load()),
 		Instances: []gapless.InstanceTraffic{}, Releases: []gapless.ReleaseTraffic{},
 	}
-	named := e.state.Load()
+	named, now := e.state.Load(), e.now()
+	full := now-e.fullReport >= fullReportEvery
+	if full {
+		e.fullReport = now
+	}
 	for t, i := range e.instances {
-		it := i.report(e.now())
+		it := i.report(now)
+		if full {
+			it.Latency = i.latencies()
+		}
 		if it.InFlight == 0 && i.leaving.Load() && !named.names(t) {
 			delete(e.instances, t)
 			continue
@@ -290,6 +313,8 @@ func (e *Edge) report() gapless.EdgeReport {
 			r.Instances[k].InFlight += it.InFlight
 			r.Instances[k].Upgraded += it.Upgraded
 			r.Instances[k].Requests += it.Requests
+			r.Instances[k].Bad += it.Bad
+			r.Instances[k].Latency = sumOf(r.Instances[k].Latency, it.Latency)
 			continue
 		}
 		r.Instances = append(r.Instances, it)

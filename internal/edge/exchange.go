@@ -115,6 +115,7 @@ type exchange struct {
 	failure   own  // what to say if nobody answers
 
 	access accessed // what is written about it
+	trail  trail    // what it asked for; see tread
 
 	mode   framing // of the answer
 	left   int64

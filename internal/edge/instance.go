@@ -22,6 +22,8 @@ type instance struct {
 	upgraded atomic.Int64
 	copies   atomic.Int64 // of inFlight
 	requests atomic.Uint64
+	bad      atomic.Uint64
+	latency  [gapless.LatencyBuckets]atomic.Uint64
 	leaving  atomic.Bool // draining, or no longer in the table: takes no new request
 
 	unhealthy atomic.Bool  // by the probes
@@ -252,11 +254,24 @@ func (i *instance) dialed(now int64, err error) {
 	}
 }
 
+// latencies are its histogram without the zeros at the end.
+func (i *instance) latencies() []uint64 {
+	n := len(i.latency)
+	for n > 0 && i.latency[n-1].Load() == 0 {
+		n--
+	}
+	out := make([]uint64, n)
+	for b := range out {
+		out[b] = i.latency[b].Load()
+	}
+	return out
+}
+
 func (i *instance) report(now int64) gapless.InstanceTraffic {
 	t := gapless.InstanceTraffic{
 		App: i.app, Instance: i.id,
 		InFlight: int(i.inFlight.Load()), Upgraded: int(i.upgraded.Load()),
-		Healthy: !i.unhealthy.Load(), Requests: i.requests.Load(),
+		Healthy: !i.unhealthy.Load(), Requests: i.requests.Load(), Bad: i.bad.Load(),
 	}
 	if t.Refused = int(i.refusals.Load()); t.Refused > 0 {
 		t.RefusedFor = gapless.Duration(max(0, now-i.refuses.Load()))

@@ -130,6 +130,9 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 		return false
 	case truncated:
 		x.chosen.traffic.failed.Add(1)
+		if x.status < 500 { // else it was counted with its head
+			x.blame(i)
+		}
 		x.book(kindCut, i)
 		x.close, x.cut = true, true
 		return false
@@ -140,6 +143,7 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 		x.fault(bad)
 		return false
 	case broken:
+		x.blame(i)
 		x.giveUp()
 		return false
 	case shedding:
@@ -148,6 +152,7 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 		return false
 	}
 	if x.sent && !x.req.Safe {
+		x.blame(i)
 		x.giveUp()
 		return false
 	}
@@ -156,6 +161,7 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 	if x.fresh = x.stale; x.fresh {
 		return true // a kept connection closed just as it was used: the instance gets a fresh one
 	}
+	x.blame(i)
 	if o == dropped {
 		if x.resets++; x.resets > 1 {
 			x.giveUp() // a request that brings instances down must not go round
@@ -169,6 +175,13 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 	x.fail(x.failure.code, i)
 	x.avoid(i)
 	return true
+}
+
+// blame counts an answer that an instance did not give, or not whole.
+func (x *exchange) blame(i *instance) {
+	if !x.watch.gone.Load() {
+		i.bad.Add(1)
+	}
 }
 
 // follow finds this request's place in a newer state.

@@ -16,6 +16,7 @@ type traffic struct {
 
 	spent, over atomic.Uint64
 	tempo       tempo
+	failing     failing
 
 	heldMax atomic.Int64              // nanoseconds
 	log     atomic.Pointer[accessLog] // nil: none is written
@@ -26,9 +27,14 @@ type traffic struct {
 // answered counts the head of an instance's answer. The latency is the time
 // to that head, without the time the request was held: how long a body takes
 // is often the client's doing.
-func (t *traffic) answered(status int, took time.Duration) {
+func (t *traffic) answered(i *instance, status int, took time.Duration) {
 	t.status[min(status/100, 5)].Add(1)
-	t.latency[gapless.LatencyBucket(uint64(max(took, 0)/time.Microsecond))].Add(1)
+	b := gapless.LatencyBucket(uint64(max(took, 0) / time.Microsecond))
+	t.latency[b].Add(1)
+	i.latency[b].Add(1)
+	if status >= 500 {
+		i.bad.Add(1)
+	}
 }
 
 // waited keeps the longest time that a request was held.
@@ -47,7 +53,7 @@ func (t *traffic) report() gapless.ReleaseTraffic {
 		Requests: t.requests.Load(), Failed: t.failed.Load(), Aborted: t.aborted.Load(),
 		Retried: t.retried.Load(), Held: t.held.Load(), HeldMax: gapless.Duration(t.heldMax.Load()),
 		Spent: t.spent.Load(), Over: t.over.Load(),
-		Latency: make([]uint64, gapless.LatencyBuckets),
+		Latency: make([]uint64, gapless.LatencyBuckets), Failing: t.failing.report(),
 	}
 	for i := range r.Status {
 		r.Status[i] = t.status[i].Load()

@@ -64,7 +64,7 @@ func (c *conn) openTunnel(x *exchange, _ *upstream) (end, *reader, error) {
 func (x *exchange) switchOver(i *instance, u *upstream, buf *buffer, n int) outcome {
 	defer func() { putBuffer(buf) }()
 	x.close, x.status = true, x.resp.Status
-	x.chosen.traffic.answered(x.status, time.Duration(x.edge.now()-x.started)-x.held)
+	x.chosen.traffic.answered(i, x.status, time.Duration(x.edge.now()-x.started)-x.held)
 	x.book("", i)
 	x.watch.upstream.Store(nil)
 
