@@ -23,6 +23,7 @@ type pacing struct {
 // what it had counted.
 type looked struct {
 	stable, candidate string
+	at                time.Time
 	seen              map[string][2][]uint64 // by EdgeReport.Start: of stable, of the candidate
 }
 
@@ -35,10 +36,7 @@ func (r *router) Pace(app string, limits gapless.LatencyLimits) {
 	if p.limits == nil {
 		p.limits = map[string]gapless.LatencyLimits{}
 	}
-	p.limits[app] = limits
-	if limits.Version == 0 {
-		delete(p.looks, app)
-	}
+	p.limits[app] = limits // Version 0 is also that of instances that warm up: looks go on
 }
 
 // due is what an edge is to be told that reported rep and was told before what
@@ -77,6 +75,10 @@ func (g *generation) pace(ctx context.Context, w *edge.Watching) error {
 	return w.Pace(ctx, due)
 }
 
+// lookAnew is after how long without a look the next one is a first one: it is
+// of another rollout.
+const lookAnew = 10 * time.Second
+
 // Look implements rollout.Looker. The first look at two releases begins at the
 // present, and so does that of a new daemon: older requests say nothing of the
 // moment. It waits until every edge has spoken.
@@ -87,7 +89,7 @@ func (r *router) Look(app, stable, candidate string) gapless.LatencyLook {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.looks[app]
-	if first := l == nil || l.stable != stable || l.candidate != candidate; first {
+	if first := l == nil || l.stable != stable || l.candidate != candidate || look.At.Sub(l.at) > lookAnew; first {
 		if !whole {
 			return look
 		}
@@ -95,10 +97,11 @@ func (r *router) Look(app, stable, candidate string) gapless.LatencyLook {
 		if p.looks == nil {
 			p.looks = map[string]*looked{}
 		}
-		p.looks[app] = l
+		p.looks[app], l.at = l, look.At
 		l.take(app, reports)
 		return look
 	}
+	l.at = look.At
 	look.Stable, look.Candidate = l.take(app, reports)
 	return look
 }

@@ -248,12 +248,18 @@ func TestLooksAreOfWhatIsNew(t *testing.T) {
 	tell(1, "a", 1010, 4)
 	tell(2, "b", 501, 1)
 	look("both counted", 1, 2)
+	r.Pace("shop", gapless.LatencyLimits{}) // instances warm up
+	tell(1, "a", 1011, 6)
+	look("nothing is limited yet", 1, 2)
 	tell(1, "a2", 20, 5) // another process of that number; what the last word of the one before had is seen
 	look("a new process", 20, 5)
 	rep, _ := r.edges[2].report()
 	r.lose(r.edges[2])
 	r.remember(rep)
 	look("one is gone", 0, 0)
+	r.pacing.looks["shop"].at = time.Now().Add(-time.Minute)
+	tell(1, "a2", 25, 9)
+	look("another rollout of the same releases", 0, 0)
 	if got := r.Look("shop", "v2", "v3"); got.Stable != nil || got.Candidate != nil {
 		t.Errorf("the first look at others: %+v", got)
 	}
