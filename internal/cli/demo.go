@@ -173,7 +173,7 @@ func (d *demo) deploy(ctx context.Context, name, story string, want gapless.Outc
 		d.say("%s serves 100 %% after %.1f s %s", name, r.Finished.Sub(r.Started).Seconds(), d.phase(before))
 	default:
 		d.say("%s was taken back after %.1f s, %s serves %s", name, r.Finished.Sub(r.Started).Seconds(), r.From, d.phase(before))
-		d.say("  because %s", r.Reason)
+		d.say("  %s", r.Reason)
 	}
 	return nil
 }

@@ -10,8 +10,7 @@ import (
 	"gapless"
 )
 
-// The sentences fit "taken back after …" and "because of …" alike: they name
-// what was seen first.
+// The sentence of Worse goes on where "rolled back after" ends.
 
 func (s *sight) whyWorse(v gapless.Verdict) string {
 	text := fmt.Sprintf("%s: evidence %s, false-alarm guarantee %s", s.against(v.Test), odds(v.Evidence.LnE), gapless.Percent(s.c.Alpha))

@@ -42,7 +42,7 @@ func (d *decision) weigh() {
 	r.Verdict = &v
 	d.chart(v)
 	if v.Kind == gapless.Worse {
-		d.failed(v.Reason, "")
+		d.failed("rolled back after "+v.Reason, "")
 	}
 }
 

@@ -160,7 +160,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("v3: %+v; %d bad answers in all", v3, answer.Bad)
 	}
 	for _, want := range []string{`(?s)v2 serves 5 %.*v2 serves 25 %.*v2 serves 50 %.*v2 serves 100 %.*v3 serves 5 %.*v3 was taken back`,
-		`because \d+ failed candidate requests \(stable: 0 of \d+\): evidence \d+:1, false-alarm guarantee 1 %`} {
+		`rolled back after \d+ failed candidate requests \(stable: 0 of \d+\): evidence \d+:1, false-alarm guarantee 1 %`} {
 		if !regexp.MustCompile(want).MatchString(d.said()) {
 			t.Errorf("it does not say %s", want)
 		}
