@@ -29,13 +29,18 @@ const (
 	memory   = 0.99  // share of what is known of stable that is left after a second
 	remember = 2000  // requests that are not forgotten, however long ago they were
 	record   = 10000 // requests that what was before the rollout counts for, at most
-	tol      = 0.05  // slower by this share of stable's quantile is no harm
 
 	limitEvery = time.Second
 	limitMoved = 0.02 // smaller changes of all limits are not worth telling
 
 	mostInstances = 256
 )
+
+// tol is by which share of stable's quantile the candidate's requests may be
+// slower without harm. The higher the quantile, the fewer requests are beyond
+// it and the longer it takes to see what does not matter, so the less needs to
+// be given away of what does.
+var tol = [gapless.Quantiles]float64{0.05, 0.04, 0.02}
 
 // enough is how many requests of stable must be known to limit a quantile.
 var enough = [gapless.Quantiles]float64{100, 100, 1000}
@@ -120,7 +125,7 @@ func (l *Learned) limits(c *Config) (quantile, worse, margin [gapless.Quantiles]
 		}
 		tau := max(time.Duration(float64(l.Usual.quantile(1-over))*orDefault(l.Fine[i].Factor, 1)), time.Microsecond)
 		more := func(share float64) time.Duration { return tau + time.Duration(float64(tau)*share) }
-		quantile[i], worse[i], margin[i] = tau, more(tol), more(max(c.Slower[i], 0))
+		quantile[i], worse[i], margin[i] = tau, more(tol[i]), more(max(c.Slower[i], 0))
 	}
 	return quantile, worse, margin
 }

@@ -175,7 +175,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("limits after 100: %+v", l)
 	}
 	for i, margin := range []float64{0.1, 0.15} {
-		if worse, far := float64(l.Worse[i])/float64(l.Quantile[i]), float64(l.Margin[i])/float64(l.Quantile[i]); math.Abs(worse-1.05) > 1e-6 || math.Abs(far-1-margin) > 1e-6 {
+		if worse, far := float64(l.Worse[i])/float64(l.Quantile[i]), float64(l.Margin[i])/float64(l.Quantile[i]); math.Abs(worse-1-tol[i]) > 1e-6 || math.Abs(far-1-margin) > 1e-6 {
 			t.Errorf("quantile %d: worse at %v, margin at %v", i, worse, far)
 		}
 	}

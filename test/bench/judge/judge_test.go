@@ -178,7 +178,7 @@ func TestLatencyModel(t *testing.T) {
 	}
 	total := 0.0
 	limits := [gapless.Quantiles]time.Duration{50 * time.Millisecond, 140 * time.Millisecond, 400 * time.Millisecond}
-	c := cut(p, limits, limits)
+	c := cut(p, p.survival(), limits, limits)
 	for i, s := range c.share {
 		total += s
 		if c.slow[i].worse[0] != (c.bucket[i] >= gapless.LatencyBucket(50_000)) && c.bucket[i] != gapless.LatencyBucket(50_000) {

@@ -53,7 +53,7 @@ func newJudged(w *world) (*judged, error) {
 	for i := range instances {
 		g.serving = append(g.serving, fmt.Sprintf("%s-%d", stableName, i+1))
 	}
-	before := cut(w.stablePace, g.limits.Quantile, g.limits.Quantile)
+	before := cut(w.stablePace, w.stablePace.survival(), g.limits.Quantile, g.limits.Quantile)
 	for at := -known; at < 0; at++ {
 		var a arm
 		before.draw(w.dice, w.rps, &a)

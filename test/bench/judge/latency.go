@@ -60,33 +60,54 @@ type cells struct {
 // slowness says which limits a cell is beyond.
 type slowness struct{ worse, margin [gapless.Quantiles]bool }
 
-func cut(p pace, worse, margin [gapless.Quantiles]time.Duration) cells {
-	var at []float64 // seconds
-	for b := range gapless.LatencyBuckets {
-		at = append(at, float64(gapless.LatencyBucketStart(b))/1e6)
+// survival is the share of requests over each bucket's start.
+type survival [gapless.LatencyBuckets]float64
+
+func (p pace) survival() *survival {
+	var s survival
+	for b := range s {
+		s[b] = p.over(bucketStart(b))
 	}
+	return &s
+}
+
+func bucketStart(b int) float64 { return float64(gapless.LatencyBucketStart(b)) / 1e6 }
+
+// cut cuts at all buckets, whose shares are known, and at these limits.
+func cut(p pace, known *survival, worse, margin [gapless.Quantiles]time.Duration) cells {
+	limits := make([]float64, 0, 2*gapless.Quantiles) // seconds
 	for q := range gapless.Quantiles {
-		at = append(at, worse[q].Seconds(), margin[q].Seconds())
+		limits = append(limits, worse[q].Seconds(), margin[q].Seconds())
 	}
-	slices.Sort(at)
-	at = slices.Compact(at)
+	slices.Sort(limits)
 	var c cells
-	for i, from := range at {
-		s := p.over(from)
-		if i+1 < len(at) {
-			s -= p.over(at[i+1])
-		}
-		if s < 1e-12 {
-			continue
+	add := func(from, share float64) {
+		if share < 1e-12 {
+			return
 		}
 		var beyond slowness
 		for q := range gapless.Quantiles {
 			beyond.worse[q] = from >= worse[q].Seconds()
 			beyond.margin[q] = from >= margin[q].Seconds()
 		}
-		c.share = append(c.share, s)
+		c.share = append(c.share, share)
 		c.bucket = append(c.bucket, gapless.LatencyBucket(uint64(from*1e6+0.5)))
 		c.slow = append(c.slow, beyond)
+	}
+	for b := range known {
+		from, over := bucketStart(b), known[b]
+		end, last := math.Inf(1), 0.0
+		if b+1 < len(known) {
+			end, last = bucketStart(b+1), known[b+1]
+		}
+		for _, l := range limits {
+			if l > from && l < end {
+				at := p.over(l)
+				add(from, over-at)
+				from, over = l, at
+			}
+		}
+		add(from, over-last)
 	}
 	return c
 }

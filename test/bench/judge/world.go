@@ -92,6 +92,7 @@ type world struct {
 	pool            [2]sessions      // stable's, candidate's
 
 	cache map[cacheKey]cells
+	known map[pace]*survival
 }
 
 type cacheKey struct {
@@ -111,7 +112,7 @@ func newWorld(s scenario, d dice) *world {
 	if s.candidates == 0 {
 		s.candidates = 1
 	}
-	w := &world{scenario: s, dice: d, load: 1, cache: map[cacheKey]cells{}}
+	w := &world{scenario: s, dice: d, load: 1, cache: map[cacheKey]cells{}, known: map[pace]*survival{}}
 	off := func(every float64) fault { return fault{until: d.ExpFloat64() * every} }
 	w.incident, w.slump = off(sharedEvery), off(slowedEvery)
 	for i := range w.hiccup {
@@ -251,7 +252,15 @@ func (w *world) cells(candidate bool, p pace, limits gapless.LatencyLimits) cell
 		if len(w.cache) > 64 {
 			clear(w.cache)
 		}
-		c = cut(p, worse, margin)
+		known := w.known[p]
+		if known == nil {
+			if len(w.known) > 64 {
+				clear(w.known)
+			}
+			known = p.survival()
+			w.known[p] = known
+		}
+		c = cut(p, known, worse, margin)
 		w.cache[k] = c
 	}
 	return c
