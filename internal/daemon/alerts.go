@@ -164,11 +164,13 @@ func (d *Daemon) obeyAlerts(ctx context.Context) {
 		}
 		act := gapless.Act{Time: time.Now().UTC(), Verb: what, App: al.App, Rollout: r.ID, Detail: "alert " + al.ID + " " + al.Name, Outcome: gapless.ActOK}
 		act.Caller, _ = api.CallerOf(ctx)
-		if err != nil {
+		switch {
+		case gapless.CodeOf(err) == gapless.Conflict:
+			continue // its release is still being made, or it is over: looked at again
+		case err != nil:
 			act.Outcome, act.Message = string(gapless.CodeOf(err)), err.Error()
 			d.log.Warn("obey an alert", "app", al.App, "alert", al.ID, "err", err)
-		}
-		if code := gapless.CodeOf(err); err == nil || code == gapless.Conflict {
+		default:
 			_ = d.keepAlerts(ctx, func(b alert.Book) (alert.Book, error) { return b.Act(al.ID, r.ID), nil }) // f never fails
 		}
 		d.Record(context.WithoutCancel(ctx), act)

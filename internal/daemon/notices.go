@@ -196,6 +196,13 @@ func (n *notices) pump(ctx context.Context) (time.Duration, error) {
 		if n.busy[target] {
 			continue
 		}
+		if len(waiting) > notify.MostHeld { // also of a target that is away: the queue is bounded
+			if err := n.fold(ctx, waiting); err != nil {
+				return 0, err
+			}
+			wait = 0
+			continue
+		}
 		// What failed is tried first; nothing overtakes it.
 		at := waiting[0].Due
 		if b := n.behind[target]; b.After(at) {

@@ -241,3 +241,39 @@ func TestNoticeWaitsForItsVariable(t *testing.T) {
 	defer begin()()
 	eventually(t, "it is sent", func() bool { keys, _ := x.got(); return len(keys) == 1 })
 }
+
+// The queue of a target that is away stays small, and tells of all of it later.
+func TestQueueIsBounded(t *testing.T) {
+	x := newTarget(t)
+	x.answer(503)
+	d, begin := telling(t, x.URL)
+	kill := begin()
+	d.notices.see(ended("first"))
+	eventually(t, "a try", func() bool { _, tries := x.got(); return tries > 0 })
+	const all = notify.MostHeld + 50
+	for i := range all {
+		d.notices.see(ended(fmt.Sprintf("r%03d", i)))
+	}
+	eventually(t, "the queue is folded", func() bool {
+		left, err := d.store.Notices(t.Context(), 10*all)
+		return err == nil && len(left) <= notify.MostHeld
+	})
+	kill()
+	left, err := d.store.Notices(t.Context(), 10*all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	for _, n := range left {
+		var q queued
+		if err := json.Unmarshal(n.Data, &q); err != nil {
+			t.Fatal(err)
+		}
+		if told++; q.Message.More != nil {
+			told += q.Message.More.Count - 1
+		}
+	}
+	if told != all+1 {
+		t.Errorf("%d messages wait, want %d", told, all+1)
+	}
+}

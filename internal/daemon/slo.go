@@ -40,7 +40,10 @@ type sloOf struct {
 
 // watchSLO looks until ctx ends.
 func (d *Daemon) watchSLO(ctx context.Context) {
-	if err := d.store.Note(ctx, sloNote, &d.slos.of); err != nil && gapless.CodeOf(err) != gapless.NotFound {
+	d.slos.mu.Lock()
+	err := d.store.Note(ctx, sloNote, &d.slos.of)
+	d.slos.mu.Unlock()
+	if err != nil && gapless.CodeOf(err) != gapless.NotFound {
 		d.log.Warn("what was counted for SLOs is lost", "err", err)
 	}
 	tick := time.NewTicker(lookAtSLO)
@@ -114,18 +117,11 @@ func (d *Daemon) lookAtSLO(ctx context.Context, now time.Time, traffic []gapless
 		}
 		for _, b := range burning {
 			if back, reason := x.calls(s, target, b, now); reason != "" {
-				x.Acted = s.Rollout.ID
 				deeds = append(deeds, deed{a.name, s.Rollout.ID, reason, back})
 			}
 		}
 	}
 	d.slos.of = watched
-	if now.Sub(d.slos.saved) >= saveSLO || len(deeds) > 0 {
-		if err := d.store.SetNote(ctx, sloNote, d.slos.of); err != nil {
-			d.log.Warn("save what was counted for SLOs", "err", err)
-		}
-		d.slos.saved = now
-	}
 	d.slos.mu.Unlock()
 	for _, x := range deeds {
 		var err error
@@ -134,10 +130,26 @@ func (d *Daemon) lookAtSLO(ctx context.Context, now time.Time, traffic []gapless
 		} else {
 			err = d.halt(ctx, x.app, x.id, x.reason)
 		}
-		if err != nil {
+		if err != nil { // it is looked at again
 			d.log.Warn("act on an SLO", "app", x.app, "rollout", x.id, "err", err)
+			continue
 		}
+		d.slos.mu.Lock()
+		d.slos.of[x.app].Acted = x.id
+		d.slos.mu.Unlock()
 	}
+	if len(deeds) > 0 || now.Sub(d.slos.saved) >= saveSLO {
+		d.saveSLOs(ctx, now)
+	}
+}
+
+func (d *Daemon) saveSLOs(ctx context.Context, now time.Time) {
+	d.slos.mu.Lock()
+	defer d.slos.mu.Unlock()
+	if err := d.store.SetNote(ctx, sloNote, d.slos.of); err != nil {
+		d.log.Warn("save what was counted for SLOs", "err", err)
+	}
+	d.slos.saved = now
 }
 
 // count adds what is new since the last look. The first one only learns where

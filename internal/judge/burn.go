@@ -162,8 +162,8 @@ type Budget struct {
 	Since map[string]time.Time `json:"since,omitempty"` // per level that is exceeded
 }
 
-// Look says which levels are exceeded at now, the worst first, and which were
-// not at the look before. A level is exceeded when both windows burn faster
+// Look says which levels are exceeded at now, the worst first, and which of
+// them were not at the look before and are the worst now. A level is exceeded when both windows burn faster
 // than its rate, and until the short one is back at what the SLO allows: what
 // goes up and down around the rate is one time and not many.
 func (b *Budget) Look(now time.Time, slo float64) (burning []Burning, begun []Burning) {
@@ -176,7 +176,10 @@ func (b *Budget) Look(now time.Time, slo float64) (burning []Burning, begun []Bu
 				b.Since = map[string]time.Time{}
 			}
 			b.Since[l.Name], x.Since = now, now
-			burning, begun = append(burning, x), append(begun, x)
+			if len(burning) == 0 { // a ticket beside a page is no news
+				begun = append(begun, x)
+			}
+			burning = append(burning, x)
 		case was && x.Short.Burn(slo) > 1:
 			x.Since = since
 			burning = append(burning, x)

@@ -54,7 +54,7 @@ func (p Pace) Next(n int, now time.Time) (send, fold bool, wait time.Duration) {
 		return false, false, 0
 	case left < 1:
 		return false, false, time.Duration((1 - left) * float64(Every))
-	case n > MostHeld, n > 1 && left < 2:
+	case n > 1 && left < 2:
 		return false, true, 0
 	}
 	return true, false, 0
