@@ -84,12 +84,32 @@ type JudgeSpec struct {
 
 	Alpha  float64            `json:"alpha,omitempty"`  // false alarms per rollout, 0…1; 0: 1 %
 	Errors float64            `json:"errors,omitempty"` // margin: more of all answers may be bad than with stable, 0…1; 0: 0.5 points
-	Slower [Quantiles]float64 `json:"slower,omitzero"`  // margins: stable's quantiles may be exceeded by so much of them; 0: 10, 15, 25 %
+	Slower [Quantiles]float64 `json:"slower,omitzero"`  // margins: stable's quantiles may be exceeded by so much of them; 0: 10, 15, 25 %; below 0: not judged by it when it is to be proven not worse
 	Budget float64            `json:"budget,omitempty"` // ramp: share of all requests that may fail because of the candidate, 0…1; 0: 0.5 %
-	Bake   Duration           `json:"bake,omitempty"`   // after promote: the new release is watched and the old one kept warm for so long
+	Bake   Duration           `json:"bake,omitempty"`   // after promote: the new release is watched and the old one kept warm for so long; 0: the strategy's default, below 0: not
 
 	Metrics []Metric `json:"metrics,omitempty"` // from outside
+
+	Synthetic Synthetic `json:"synthetic,omitzero"` // requests that are made while a candidate is judged
 }
+
+// Synthetic is how requests are made where too few come by themselves. They go
+// through the edge and its coin like all others, and are judged like all others.
+type Synthetic struct {
+	Path string `json:"path,omitempty"` // with query; "": none are made
+	RPS  int    `json:"rps,omitempty"`  // requests per second; 0: the default
+}
+
+// Rate is how many requests per second are made.
+func (s Synthetic) Rate() int {
+	if s.RPS == 0 {
+		return 5
+	}
+	return s.RPS
+}
+
+// SyntheticHeader is a header that requests carry that gapless made, with the value 1.
+const SyntheticHeader = "Gapless-Synthetic"
 
 // What happens at the end of a judged step that proved nothing.
 const (

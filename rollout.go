@@ -31,6 +31,7 @@ type Rollout struct {
 	Weight     float64       `json:"weight"`            // the candidate's share now
 	Mirror     *MirrorCounts `json:"mirror,omitempty"`  // what became of copies of requests, if any were made
 	By         string        `json:"by,omitempty"`      // who asked for it, from the audit; told, not saved
+	Auto       bool          `json:"auto,omitempty"`    // no person asked for it: what was promoted failed while it was watched, see Reason
 
 	Metrics []MetricResult `json:"metrics,omitempty"` // from outside, that the candidate is judged by; in the order of its configuration
 }
@@ -80,6 +81,7 @@ const (
 	StepPreview StepKind = "preview" // let people reach the candidate by host or header
 	StepPause   StepKind = "pause"   // wait for For, or for a person
 	StepHook    StepKind = "hook"    // run a command; it decides by its exit code
+	StepBake    StepKind = "bake"    // watch the new release for For after promote, with the old set kept warm to go back to
 	StepKeep    StepKind = "keep"    // keep the old set warm for For after promote
 	StepRamp    StepKind = "ramp"    // raise the candidate's share as far as the bound on harm allows, until it is proven not worse, at most For
 	StepMirror  StepKind = "mirror"  // copy requests to the candidate for For, compare its answers
@@ -147,6 +149,8 @@ func (s Step) String() string {
 			text += fmt.Sprintf(", then %s if the answers differ", s.OnUndecided)
 		}
 		return text
+	case StepBake:
+		return fmt.Sprintf("watch the new one for %s after promote, the old set stays warm", s.For)
 	case StepKeep:
 		return fmt.Sprintf("keep the old set warm for %s", s.For)
 	case StepDrain:

@@ -34,6 +34,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	add("judge.metrics.datadog.", r.datadogKeys(&gapless.DatadogQuery{}))
 	add("judge.metrics.cloudwatch.", r.cloudWatchKeys(&gapless.CloudWatchQuery{}))
 	add("judge.metrics.compare.", r.compareKeys(&gapless.Comparison{}))
+	add("judge.synthetic.", r.syntheticKeys(&gapless.Synthetic{}))
 	add("match.", r.matchKeys(&gapless.MatchRule{}))
 	add("mirror.", r.mirrorKeys(&gapless.Mirror{}))
 	add("tls.", r.tlsKeys(&secured{}, "/"))

@@ -144,20 +144,7 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		add("strategy", a.Strategy, "", "default")
 	}
 	if s.given["judge"] {
-		judge := map[string]any{}
-		if a.Judge.Within > 0 {
-			judge["within"] = a.Judge.Within.String()
-		}
-		if a.Judge.OnUndecided != "" {
-			judge["on_undecided"] = a.Judge.OnUndecided
-		}
-		if a.Judge.MaxErrors > 0 {
-			judge["max_errors"] = a.Judge.MaxErrors
-		}
-		if len(a.Judge.Metrics) > 0 {
-			judge["metrics"] = metricsShown(a.Judge.Metrics)
-		}
-		add("judge", judge, "", "default")
+		add("judge", judgeShown(a.Judge), "", "default")
 	}
 	if s.given["mirror"] {
 		add("mirror", mirrorShown(a.Mirror), "", "default")

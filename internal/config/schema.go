@@ -78,10 +78,7 @@ func envForm() schema {
 // forms describe the values of the top-level keys.
 func (s *settings) forms(r *reader) map[string]schema {
 	name, run := text(nameForm.String()), someText()
-	judge := objectOf(r.judgeKeys(&gapless.JudgeSpec{}), map[string]schema{
-		"within": about("longest judged step", durationForm()), "on_undecided": about("at the end of a judged step that proved nothing", oneOf(undecided)),
-		"max_errors": about("share of bad answers that is never fine, at most 50 %", shareForm()),
-		"metrics":    about("values from outside that a candidate is judged by", schema{"type": "array", "items": metricForm(r), "maxItems": mostMetrics})})
+	judge := objectOf(r.judgeKeys(&gapless.JudgeSpec{}), r.judgeForms())
 	mirror := objectOf(r.mirrorKeys(&gapless.Mirror{}), map[string]schema{
 		"percent": about("share of the safe requests that is copied", shareForm()), "for": about("how long", durationForm()),
 		"compare": about("what of the answers", oneOf(comparisons)), "ignore": about("parts of JSON bodies that may differ: /items/*/updatedAt", oneOrMore(text(`^/`))),
@@ -199,7 +196,7 @@ func (s *settings) stepForm(r *reader) schema {
 		"ramp":   about("the share rises as the release is proven, at most so long", anyOf(durationForm(), judge, nothing)),
 		"mirror": about("share of the safe requests that is copied", anyOf(shareForm(), mirror, nothing)),
 		"pause":  about("so long, or until a person resumes", anyOf(durationForm(), nothing)), "hook": about("a command", anyOf(someText(), hook)),
-		"keep": about("the old set stays warm", durationForm()),
+		"keep": about("the old set stays warm", durationForm()), "bake": about("the new release is watched after promote, and the old set stays warm", durationForm()),
 	})
 	props := m["properties"].(schema)
 	for _, word := range bare {

@@ -123,6 +123,7 @@ func (s *settings) stepKinds(r *reader, step *gapless.Step) map[string]stepKind 
 		"hook":    {r.hook(step), "./smoke.sh"},
 		"promote": {},
 		stepDrain: {},
+		"bake":    {r.duration(&step.For, "bake", stepMin, bakeMax), "10m"},
 		"keep":    {r.duration(&step.For, "keep", stepMin, stepMax), "10m"},
 	}
 }

@@ -32,34 +32,6 @@ func (r *reader) word(dst *string, what string, known []string) setter {
 	})
 }
 
-func (r *reader) judge(dst *gapless.JudgeSpec) setter {
-	return func(n ast.Node) { r.object(n, "judge", r.judgeKeys(dst)) }
-}
-
-func (r *reader) judgeKeys(dst *gapless.JudgeSpec) map[string]setter {
-	return map[string]setter{
-		"within":       r.within(&dst.Within),
-		"on_undecided": r.word(&dst.OnUndecided, "on_undecided", undecided),
-		"max_errors":   r.maxErrors(&dst.MaxErrors),
-		"metrics":      r.metrics(&dst.Metrics),
-	}
-}
-
-func (r *reader) maxErrors(dst *float64) setter {
-	return func(n ast.Node) {
-		var v float64
-		before := len(r.problems.list)
-		r.share(&v, "max_errors")(n)
-		switch {
-		case len(r.problems.list) > before:
-		case v > 0.5:
-			r.fail(n, faultf("max_errors is %s, but must be at most 50 %%", gapless.Percent(v)))
-		default:
-			*dst = v
-		}
-	}
-}
-
 // preview reads {host, header, cookie}.
 func (s *settings) preview(r *reader) setter {
 	return func(n ast.Node) {
@@ -139,13 +111,13 @@ func (s *settings) checkPlan(p *problems) {
 func (s *settings) checkSteps(p *problems) {
 	const order = "begin with start: 1, then warm"
 	var steps []gapless.Step
-	var keep *gapless.Step
-	have := 0 // instances started so far
+	after := map[gapless.StepKind]gapless.Step{} // that may be written after promote
+	have := 0                                    // instances started so far
 	started, ready, weighted, promoted := false, false, false, false
 	for _, st := range s.plan {
 		fail := func(f *fault) { p.add(st.at, f) }
-		if promoted && st.Kind != gapless.StepKeep && st.Kind != stepDrain {
-			fail(faultf("step %s comes after promote", st.Kind).withHint("only keep and drain may follow promote"))
+		if promoted && st.Kind != gapless.StepKeep && st.Kind != gapless.StepBake && st.Kind != stepDrain {
+			fail(faultf("step %s comes after promote", st.Kind).withHint("only keep, bake and drain may follow promote"))
 			continue
 		}
 		switch st.Kind {
@@ -182,11 +154,11 @@ func (s *settings) checkSteps(p *problems) {
 			if !weighted {
 				fail(faultf("there is nothing to judge before the new release has traffic").withHint("put weight: 5%% before it"))
 			}
-		case gapless.StepKeep:
-			if keep != nil {
-				fail(faultf("keep is given twice"))
+		case gapless.StepKeep, gapless.StepBake:
+			if _, twice := after[st.Kind]; twice {
+				fail(faultf("%s is given twice", st.Kind))
 			}
-			keep = &gapless.Step{Kind: gapless.StepKeep, For: st.For}
+			after[st.Kind] = gapless.Step{Kind: st.Kind, For: st.For}
 			continue
 		case stepDrain:
 			if !promoted {
@@ -199,8 +171,10 @@ func (s *settings) checkSteps(p *problems) {
 		}
 		steps = append(steps, st.Step)
 	}
-	if keep != nil { // the engine must know before it promotes
-		steps = append(steps, *keep)
+	for _, kind := range []gapless.StepKind{gapless.StepKeep, gapless.StepBake} { // the engine must know before it promotes
+		if step, ok := after[kind]; ok {
+			steps = append(steps, step)
+		}
 	}
 	if promoted {
 		steps = append(steps, gapless.Step{Kind: gapless.StepPromote})

@@ -178,8 +178,8 @@ func parseSize(s string) (int64, *fault) {
 func parseShare(s string) (float64, *fault) {
 	number, percent := strings.CutSuffix(s, "%")
 	number = strings.TrimSpace(number)
-	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || !numberForm.MatchString(number) {
+	v, bad := parseNumber(number)
+	if bad {
 		return 0, faultf("%s is not a share", quote(s)).withHint("write 5%%, 0.05, or 1 for all")
 	}
 	if percent {
@@ -194,6 +194,12 @@ func parseShare(s string) (float64, *fault) {
 		return 0, faultf("%s is more than all, which is 1", s).withHint("write 5%%, 0.05, or 1 for all")
 	}
 	return v, nil
+}
+
+// parseNumber reads a number without a sign; bad: it is none.
+func parseNumber(s string) (v float64, bad bool) {
+	v, err := strconv.ParseFloat(s, 64)
+	return v, err != nil || !numberForm.MatchString(s)
 }
 
 // parseHeader reads "Name: value", both needed.

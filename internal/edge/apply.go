@@ -220,7 +220,7 @@ func (e *Edge) build(t gapless.Table) *state {
 		e.setBalance(r, spec)
 		r.sessions = newSessions(spec, r, t.SessionKeys)
 		r.mirror = e.newMirroring(r, spec, find)
-		if w, ok := candidateWeight(spec); ok {
+		if w, ok := countedWeight(spec); ok {
 			for _, s := range r.shares {
 				s.arm = e.newArm(spec, r, s, w)
 				st.arms = append(st.arms, s.arm)

@@ -39,6 +39,16 @@ func candidateWeight(spec gapless.Route) (float64, bool) {
 	return 0, false
 }
 
+// countedWeight is candidateWeight where requests are evidence: also where
+// stable has everything and another release is named beside it, because
+// somebody watches what becomes of stable. The weight is 0 then.
+func countedWeight(spec gapless.Route) (float64, bool) {
+	if w, ok := candidateWeight(spec); ok {
+		return w, true
+	}
+	return 0, len(spec.Weights) == 2 && spec.Mirror == nil && spec.Share(spec.Stable) > 0
+}
+
 // fail remembers the first failure of this request with an instance of the
 // release that the coin chose. It counts although another one may answer.
 func (x *exchange) fail(kind string, i *instance) {

@@ -20,6 +20,8 @@ type Judge struct {
 	Rows    []Row    `json:"rows,omitempty"`    // by rising weight, one per weight
 	Rough   []Row    `json:"rough,omitempty"`   // of weights that had no row left; see roughly
 	Learned *Learned `json:"learned,omitempty"` // never changed, only replaced; nil: nothing was learned
+
+	Watching *Watch `json:"watching,omitempty"` // after promote; never changed, only replaced
 }
 
 // Row is what was seen of requests whose coin had one weight.
@@ -49,6 +51,10 @@ func New(config Config) (Judge, error) {
 // Left out, because no coin stands behind them: other releases, and weights
 // that are not over 0 and at most 1.
 func (j Judge) Observe(batch []gapless.Tally) Judge {
+	if j.Watching != nil {
+		j.Watching = j.Watching.observe(j.Config.Candidate, batch)
+		return j
+	}
 	j.Rows = slices.Clone(j.Rows)
 	for _, t := range batch {
 		weight, ok := coin(t.Weight)
@@ -71,7 +77,7 @@ func (j Judge) Observe(batch []gapless.Tally) Judge {
 
 // Equal reports whether both were told the same things.
 func (j Judge) Equal(o Judge) bool {
-	return j.Config == o.Config && slices.Equal(j.Rows, o.Rows) && slices.Equal(j.Rough, o.Rough) && j.Learned.equal(o.Learned)
+	return j.Config == o.Config && slices.Equal(j.Rows, o.Rows) && slices.Equal(j.Rough, o.Rough) && j.Learned.equal(o.Learned) && j.Watching.equal(o.Watching)
 }
 
 // coin says whether a weight is that of a coin that can fall on the candidate.

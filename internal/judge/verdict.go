@@ -23,6 +23,9 @@ var mass = [1 + gapless.Quantiles]float64{0.65, 0.05, 0.12, 0.18}
 // margin is said to be kept although it is not with probability at most
 // Config.Beta.
 func (j Judge) Verdict(weight float64) gapless.Verdict {
+	if j.Watching != nil {
+		return j.Watching.verdict(j.Config.withDefaults())
+	}
 	s := j.sight(weight)
 	v := gapless.Verdict{Kind: gapless.Undecided, Test: s.test(), Terms: s.terms[:], Warming: j.Learned != nil && j.Learned.Warming != nil}
 	v.Proofs, v.Needed.Requests = s.prove()

@@ -83,6 +83,8 @@ func (d *decision) enter(step gapless.Step) {
 		}
 	case gapless.StepKeep:
 		d.s.Keep = step.For
+	case gapless.StepBake:
+		d.s.Baking = step.For
 	case gapless.StepDrain:
 		d.giveUp(step.Process, step.N)
 		d.note("", "drain", "", "draining %d × %s %s", step.N, r.From, step.Process)
@@ -196,10 +198,11 @@ func (d *decision) dismiss(m *Member) {
 func (d *decision) promote() {
 	r := d.s.Rollout
 	counts := d.counts()
+	keep := max(d.s.Keep, d.s.Baking).Std()
 	if r.Kind == "up" || r.Kind == "deploy" || r.Kind == "rollback" {
 		for _, m := range d.s.of(Stable, "") {
-			if m.Process == gapless.WebProcess && d.s.Keep > 0 && d.ready(m) {
-				m.Role, m.Since, m.Until, m.Ousts = Kept, d.now, d.now.Add(d.s.Keep.Std()), ""
+			if m.Process == gapless.WebProcess && keep > 0 && d.ready(m) {
+				m.Role, m.Since, m.Until, m.Ousts = Kept, d.now, d.now.Add(keep), ""
 				continue
 			}
 			d.dismiss(m)
@@ -208,6 +211,7 @@ func (d *decision) promote() {
 	for _, m := range d.s.of(Candidate, "") {
 		m.Role, m.Since, m.Warm = Stable, d.now, false
 	}
+	d.newBake()
 	if r.From != r.To {
 		d.s.Before = r.From
 	}

@@ -187,7 +187,7 @@ func (d *decision) back() {
 		}
 		d.dismiss(m)
 	}
-	if len(d.s.of(Candidate, "")) == 0 && len(d.s.of(Leaving, "")) == 0 && !d.coming() {
+	if len(d.s.of(Candidate, "")) == 0 && len(d.s.of(Leaving, "")) == 0 && !d.coming() && d.returned() {
 		switch {
 		case d.s.Stable == "" || !r.Launched:
 			d.finish(gapless.NothingStarted)
@@ -195,6 +195,13 @@ func (d *decision) back() {
 			d.finish(gapless.TakenBack)
 		}
 	}
+}
+
+// returned reports whether every edge gives the candidate nothing any more, as
+// far as anybody can know that in time.
+func (d *decision) returned() bool {
+	served, to := d.obs.Served, d.s.Rollout.To
+	return d.s.Stable == "" || to == d.s.Stable || d.late() || served.Known && (served.Route == nil || served.Route.Share(to) == 0)
 }
 
 // late reports whether the way back has taken so long that less will do.

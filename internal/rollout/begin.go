@@ -19,7 +19,7 @@ func Begin(s State, id, kind string, to *gapless.Release, counts map[string]int,
 	old := len(s.of(Stable, gapless.WebProcess))
 	spec := to.Spec
 	if to.Name == s.Stable { // nothing to compare it with: no plan may wait for proof
-		spec.Strategy, spec.Steps, spec.Judge.OnUndecided = gapless.StrategyRolling, nil, gapless.OnUndecidedContinue
+		spec.Strategy, spec.Steps, spec.Judge.OnUndecided, spec.Judge.Bake = gapless.StrategyRolling, nil, gapless.OnUndecidedContinue, 0
 		spec.Judge.Metrics = nil
 	}
 	s.Rollout.Plan, s.Rollout.Strategy = Compile(&spec, counts, old), spec.Strategy
@@ -50,7 +50,10 @@ func begin(s State, id, kind string, to *gapless.Release, counts map[string]int,
 	}
 	s.Rollout = &gapless.Rollout{ID: id, App: s.App, Kind: kind, From: s.Stable, To: to.Name, Outcome: gapless.Running, Started: now}
 	s.Next, s.Down, s.Back, s.Entered = maps.Clone(counts), false, false, false
-	s.Since, s.Weight, s.Auto, s.Drained, s.Keep = now, 0, false, nil, 0
+	s.Since, s.Weight, s.Auto, s.Drained, s.Keep, s.Baking = now, 0, false, nil, 0, 0
+	if kind != "scale" && kind != "restart" {
+		s.Bake = nil
+	}
 	s.Preview, s.Paused, s.Skip, s.Hook, s.Judge, s.Cursor, s.Known = false, false, false, "", nil, nil, false
 	s.Mirrors, s.Shadowed = nil, time.Time{}
 	return s, nil

@@ -116,7 +116,7 @@ func Promote(s State, rel *gapless.Release) (State, error) {
 		end = len(rest)
 	}
 	for _, step := range rest[:end] {
-		if step.Kind == gapless.StepSwap || step.Kind == gapless.StepKeep {
+		if step.Kind == gapless.StepSwap || step.Kind == gapless.StepKeep || step.Kind == gapless.StepBake {
 			plan = append(plan, step)
 		}
 	}

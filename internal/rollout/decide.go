@@ -76,6 +76,7 @@ func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 	if d.s.Down {
 		d.down()
 	} else {
+		d.bake()
 		if d.s.Busy() && !d.s.Back {
 			d.learn()
 			d.weigh()
@@ -222,7 +223,7 @@ func (d *decision) finish(o gapless.Outcome) {
 	r.Outcome, r.Finished = o, d.now
 	r.Waiting, r.Weight = "", 0
 	d.s.Back, d.s.Weight, d.s.Auto, d.s.Drained, d.s.Next = false, 0, false, nil, nil
-	d.s.Preview, d.s.Paused, d.s.Skip, d.s.Hook, d.s.Judge, d.s.Cursor, d.s.Keep = false, false, false, "", nil, nil, 0
+	d.s.Preview, d.s.Paused, d.s.Skip, d.s.Hook, d.s.Judge, d.s.Cursor, d.s.Keep, d.s.Baking = false, false, false, "", nil, nil, 0, 0
 	d.s.Known = false
 	d.s.Folded, d.s.Learned, d.s.Watched, d.s.Looked = time.Time{}, time.Time{}, 0, time.Time{}
 	d.s.Mirrors, d.s.Shadowed = nil, time.Time{}
@@ -231,6 +232,8 @@ func (d *decision) finish(o gapless.Outcome) {
 		d.note("", "rollout.finished", "", "%s of %s ended: %s", r.Kind, r.To, r.Reason)
 	case o == gapless.Promoted && r.Kind == "scale":
 		d.note("", "rollout.finished", "", "scaled %s", countsText(d.s.Counts))
+	case o == gapless.Promoted && r.Auto && r.Cursor >= len(r.Plan):
+		d.note("warn", "rollout.finished", "", "%s serves again: %s", r.To, r.Reason)
 	case o == gapless.Promoted && r.Reason != "":
 		d.note("warn", "rollout.finished", "", "%s serves, the rest of the plan is left out: %s; to go back: gapless rollback %s", r.To, r.Reason, d.s.App)
 	case o == gapless.Promoted:
@@ -257,6 +260,7 @@ func countsText(counts map[string]int) string {
 
 // down stops everything: other processes first, then web.
 func (d *decision) down() {
+	d.s.Bake = nil
 	if d.s.Busy() {
 		d.s.Rollout.Reason = "the app was taken down"
 		switch {

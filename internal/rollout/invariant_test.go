@@ -220,7 +220,7 @@ func (w *world) ended(was, is State) {
 	switch {
 	case r.Outcome == gapless.Promoted && w.aborted == r.ID:
 		w.violate("%s was promoted although it was aborted", r.To)
-	case r.Outcome == gapless.Promoted && r.Verdict != nil && r.Verdict.Kind == gapless.Worse:
+	case r.Outcome == gapless.Promoted && r.Verdict != nil && r.Verdict.Kind == gapless.Worse && !r.Auto:
 		w.violate("%s was promoted although it is worse", r.To)
 	case r.Outcome == gapless.Promoted && is.Stable != r.To:
 		w.violate("%s was promoted, but %q is stable", r.To, is.Stable)

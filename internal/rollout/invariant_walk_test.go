@@ -14,6 +14,7 @@ import (
 // person spoke in between.
 func (w *world) walked(was, is State) {
 	w.counted(is)
+	w.baked(was, is)
 	w.copiesCounted(is)
 	defer w.lookedOn(is)
 	if key := judging(was); key != "" && key == w.watch {
@@ -179,7 +180,7 @@ func (w *world) keptOn(was, is State) {
 			continue
 		}
 		now := is.member(m.ID)
-		if now != nil && now.Role == Kept {
+		if now != nil && (now.Role == Kept || now.Warm && is.Busy() && is.Rollout.Auto && now.Role == Candidate) {
 			continue
 		}
 		if i := slices.IndexFunc(w.looked, func(in gapless.Instance) bool { return in.ID == m.ID }); i >= 0 &&

@@ -3,6 +3,7 @@ package rollout
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 
 	"gapless"
 )
@@ -83,22 +84,34 @@ func (s *State) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &read); err != nil {
 		return err
 	}
-	s.Judge = nil
-	if len(read.Judge) > 0 && string(read.Judge) != "null" {
-		s.Judge = sealed(read.Judge)
-	}
+	s.Judge = seal(read.Judge)
 	return nil
+}
+
+func seal(data json.RawMessage) Judge {
+	if len(data) == 0 || string(data) == "null" {
+		return nil
+	}
+	return sealed(data)
 }
 
 // unseal reads the judge of a state that was read from the disk.
 func (s *State) unseal(read func([]byte) (Judge, error)) error {
-	data, ok := s.Judge.(sealed)
+	err := unseal(&s.Judge, read)
+	if s.Bake != nil {
+		err = errors.Join(err, unseal(&s.Bake.Judge, read))
+	}
+	return err
+}
+
+func unseal(judge *Judge, read func([]byte) (Judge, error)) error {
+	data, ok := (*judge).(sealed)
 	if !ok || read == nil {
 		return nil
 	}
 	j, err := read(data)
 	if err == nil {
-		s.Judge = j
+		*judge = j
 	}
 	return err
 }

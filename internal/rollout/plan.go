@@ -59,7 +59,14 @@ func Rolling(app *gapless.App, counts map[string]int, old int) []gapless.Step {
 		plan = append(plan, workers(app, counts)...)
 	}
 	plan = append(plan, swaps(app, counts)...)
-	return append(plan, gapless.Step{Kind: gapless.StepPromote})
+	switch {
+	case old == 0 || web == 0:
+		return append(plan, gapless.Step{Kind: gapless.StepPromote})
+	case app.Judge.Bake > 0: // the old ones stay, to go back to
+		plan = slices.DeleteFunc(plan, func(s gapless.Step) bool { return s.Kind == gapless.StepDrain })
+		plan = append(plan, gapless.Step{Kind: gapless.StepWeight, Weight: 1})
+	}
+	return append(plan, baked(app, 0, 0)...)
 }
 
 // blueGreen starts a whole second set, shows it, judges it at a small share
@@ -80,7 +87,8 @@ func blueGreen(app *gapless.App, counts map[string]int) []gapless.Step {
 			OnUndecided: or(app.Judge.OnUndecided, gapless.OnUndecidedContinue), Note: "no concurrent control"})
 	}
 	plan = append(plan, swaps(app, counts)...)
-	return append(plan, gapless.Step{Kind: gapless.StepKeep, For: or(app.Keep, blueGreenKeep)}, gapless.Step{Kind: gapless.StepPromote})
+	keep := or(app.Keep, blueGreenKeep)
+	return append(plan, baked(app, keep, keep)...)
 }
 
 // custom is the user's own plan, completed with what it must not lack.
@@ -114,10 +122,17 @@ func custom(app *gapless.App, counts map[string]int) []gapless.Step {
 	promote := func() {
 		if ready(1); !promoted {
 			plan = append(plan, all(app, counts)...)
-			if app.Keep > 0 && !slices.ContainsFunc(plan, func(s gapless.Step) bool { return s.Kind == gapless.StepKeep }) {
-				plan = append(plan, gapless.Step{Kind: gapless.StepKeep, For: app.Keep})
+			has := func(kind gapless.StepKind) bool {
+				return slices.ContainsFunc(plan, func(s gapless.Step) bool { return s.Kind == kind })
 			}
-			plan = append(plan, gapless.Step{Kind: gapless.StepPromote})
+			keep, bake := app.Keep, *app
+			if has(gapless.StepKeep) {
+				keep = 0
+			}
+			if has(gapless.StepBake) {
+				bake.Judge.Bake = 0
+			}
+			plan = append(plan, baked(&bake, keep, 0)...)
 		}
 		promoted = true
 	}
@@ -156,7 +171,7 @@ func custom(app *gapless.App, counts map[string]int) []gapless.Step {
 			}
 			step.For = or(step.For, or(app.Judge.Within, within))
 			step.OnUndecided = or(step.OnUndecided, or(app.Judge.OnUndecided, gapless.OnUndecidedPause))
-		case gapless.StepWarm, gapless.StepKeep:
+		case gapless.StepWarm, gapless.StepKeep, gapless.StepBake:
 		default: // drain and swap are not for people to place
 			continue
 		}

@@ -266,6 +266,26 @@ func TestPlantedBugs(t *testing.T) {
 				}
 				is.Judge = is.Judge.Observe(again)
 			})},
+		{"what fails after it was promoted stays", "and stays although", after(
+			func(was State, is *State, _ Observed, acts *[]Action, _ time.Time) {
+				if !was.Busy() && is.Busy() && is.Rollout.Auto {
+					*is, *acts = was.Clone(), nil
+				}
+			})},
+		{"a watch counts answers twice", "since it was promoted", after(
+			func(was State, is *State, o Observed, _ *[]Action, _ time.Time) {
+				if was.Bake != nil && is.Bake != nil && !is.Bake.Folded.Equal(was.Bake.Folded) {
+					is.Bake.Judge = is.Bake.Judge.Observe(credible(o.Tallies))
+				}
+			})},
+		{"what is watched has nothing to go back to", "is given up", before(
+			func(s *State, _ *Observed, t time.Time) {
+				if s.Bake != nil {
+					for _, m := range s.of(Kept, "") {
+						m.Until = t
+					}
+				}
+			})},
 		{"tallies that cannot be are taken in", "are counted", after(
 			func(was State, is *State, o Observed, _ *[]Action, _ time.Time) {
 				if was.Judge != nil && is.Judge != nil && !is.Folded.Equal(was.Folded) {

@@ -38,10 +38,7 @@ func canary(app *gapless.App, counts map[string]int) []gapless.Step {
 		gapless.Step{Kind: gapless.StepScale, Process: gapless.WebProcess, N: counts[gapless.WebProcess]}, gapless.Step{Kind: gapless.StepWarm},
 		gapless.Step{Kind: gapless.StepWeight, Weight: 1})
 	plan = append(plan, swaps(app, counts)...)
-	if app.Keep > 0 {
-		plan = append(plan, gapless.Step{Kind: gapless.StepKeep, For: app.Keep})
-	}
-	return append(plan, gapless.Step{Kind: gapless.StepPromote})
+	return append(plan, baked(app, app.Keep, canaryBake)...)
 }
 
 // ramped reports whether a ramp is over, as a judged step is; until then the

@@ -25,19 +25,12 @@ func (d *decision) recall() {
 	if to == nil || !d.serves(to.Name) {
 		return
 	}
-	counts := maps.Clone(d.s.Counts)
-	for _, p := range to.Spec.Processes {
-		if _, known := counts[p.Name]; !known {
-			counts[p.Name] = p.Instances
-		}
-	}
-	maps.DeleteFunc(counts, func(name string, _ int) bool { return to.Spec.Process(name) == nil })
 	for _, id := range slices.Sorted(maps.Keys(d.obs.Instances)) {
 		if in := d.obs.Instances[id]; d.s.member(id) == nil && in.Release == to.Name && in.Process == gapless.WebProcess && in.State == gapless.Ready {
 			d.s.Members = append(d.s.Members, Member{ID: id, Release: in.Release, Process: in.Process, Slot: in.Slot, Role: Kept, Since: d.now, Until: d.now, WasUp: true, Seen: true})
 		}
 	}
-	s, err := BeginRollback(d.s, "recalled-"+d.now.UTC().Format("20060102-150405.000"), to, counts, d.now)
+	s, err := BeginRollback(d.s, "recalled-"+d.now.UTC().Format("20060102-150405.000"), to, d.countsFor(to), d.now)
 	if err != nil {
 		return
 	}

@@ -78,6 +78,7 @@ func route(s State, obs Observed, share, fallback float64) *gapless.Route {
 	if kept != "" && r.Share(kept) == 0 { // its pages may still load from it
 		r.Weights, r.Sessions.Kept = append(r.Weights, gapless.Weight{Release: kept}), kept
 	}
+	s.watchesNow(r)
 	if !s.Busy() || s.Rollout.To == lead || s.Back {
 		return r
 	}

@@ -165,7 +165,7 @@ func (r *Runner) judged(blind bool) {
 		l.Renew(r.App)
 	}
 	if a, ok := r.Evidence.(Acknowledger); ok && !r.stuck {
-		a.Acknowledge(r.App, r.state.Cursor)
+		a.Acknowledge(r.App, r.state.counted())
 	}
 }
 
@@ -175,7 +175,7 @@ func rest(s State, known, acted bool) time.Duration {
 		return tickBusy
 	case acted, len(s.of(Leaving, "")) > 0:
 		return tickDrain
-	case s.Busy(), s.Down && len(s.Members) > 0:
+	case s.Busy(), s.Bake != nil, s.Down && len(s.Members) > 0:
 		return tickBusy
 	}
 	return tickIdle
@@ -253,16 +253,16 @@ func (r *Runner) observe(ctx context.Context) (Observed, error) {
 
 // observePlan looks at what only a running plan needs: evidence and hooks.
 func (r *Runner) observePlan(ctx context.Context, obs *Observed) {
-	if !r.state.Busy() {
-		return
-	}
-	if r.Evidence != nil && r.state.Judge != nil {
+	if r.Evidence != nil && r.state.watches() {
 		var err error
-		if obs.Tallies, obs.Cursor, err = r.Evidence.Since(ctx, r.App, r.state.Cursor); err != nil {
+		if obs.Tallies, obs.Cursor, err = r.Evidence.Since(ctx, r.App, r.state.counted()); err != nil {
 			obs.Tallies, obs.Cursor, obs.Blind = nil, nil, true
 		}
 		r.warn("read evidence", err)
 		obs.Look = r.look()
+	}
+	if !r.state.Busy() {
+		return
 	}
 	if m, ok := r.Evidence.(Mirrorer); ok && current(r.state).Kind == gapless.StepMirror {
 		var err error

@@ -14,7 +14,7 @@ import (
 func (s *State) same(o *State) bool {
 	return s.App == o.App && s.Seq == o.Seq && s.Stable == o.Stable && s.Before == o.Before && s.Known == o.Known &&
 		s.Since.Equal(o.Since) && s.Entered == o.Entered && s.Weight == o.Weight && s.Auto == o.Auto &&
-		s.Back == o.Back && s.Down == o.Down && s.Keep == o.Keep && s.Preview == o.Preview &&
+		s.Back == o.Back && s.Down == o.Down && s.Keep == o.Keep && s.Baking == o.Baking && s.Bake.same(o.Bake) && s.Preview == o.Preview &&
 		s.Paused == o.Paused && s.Skip == o.Skip && s.Hook == o.Hook &&
 		s.Held == o.Held && sameMaintenance(s.Maintenance, o.Maintenance) &&
 		s.Folded.Equal(o.Folded) && s.Learned.Equal(o.Learned) && s.Watched == o.Watched && s.Looked.Equal(o.Looked) &&
@@ -31,7 +31,7 @@ func sameRollout(a, b *gapless.Rollout) bool {
 	return a.ID == b.ID && a.App == b.App && a.Kind == b.Kind && a.From == b.From && a.To == b.To &&
 		a.Cursor == b.Cursor && a.Outcome == b.Outcome && a.Reason == b.Reason && a.Hint == b.Hint &&
 		a.Started.Equal(b.Started) && a.Finished.Equal(b.Finished) && a.Instance == b.Instance &&
-		a.By == b.By && a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
+		a.By == b.By && a.Auto == b.Auto && a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
 		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && a.Verdict.Equal(*b.Verdict)) &&
 		(a.Mirror == b.Mirror || a.Mirror != nil && b.Mirror != nil && a.Mirror.Equal(*b.Mirror)) &&
 		slices.Equal(a.Metrics, b.Metrics) && slices.Equal(a.Complaints, b.Complaints) && slices.EqualFunc(a.Course, b.Course, gapless.Moment.Equal) && slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)

@@ -19,7 +19,7 @@ func (w *world) release(t temper) *gapless.Release {
 		Name: simApp, Listen: []string{":8080"}, Path: "/",
 		Drain: gapless.Duration(simDrain), Grace: gapless.Duration(time.Second),
 		Hold: gapless.Duration(5 * time.Second), Soak: within(3 * time.Second),
-		Judge:    gapless.JudgeSpec{Within: within(longest), OnUndecided: w.undecided()},
+		Judge:    gapless.JudgeSpec{Within: within(longest), OnUndecided: w.undecided(), Bake: -1},
 		Strategy: []string{gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary, gapless.StrategyDark}[w.rng.IntN(4)],
 		Mirror: gapless.Mirror{For: within(3 * time.Second), OnDifference: w.undecided(),
 			Then: []string{"", gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary}[w.rng.IntN(4)]},
@@ -27,6 +27,9 @@ func (w *world) release(t temper) *gapless.Release {
 	}
 	if w.rng.IntN(2) == 0 || spec.Strategy == gapless.StrategyBlueGreen || spec.Mirror.Then == gapless.StrategyBlueGreen {
 		spec.Keep = within(8 * time.Second)
+	}
+	if w.rng.IntN(3) == 0 {
+		spec.Judge.Bake = within(8 * time.Second)
 	}
 	if w.rng.IntN(2) == 0 {
 		spec.Preview = &gapless.Preview{Header: "x-preview"}
@@ -91,7 +94,7 @@ func (w *world) ownSteps() []gapless.Step {
 	var out []gapless.Step
 	for range 1 + w.rng.IntN(7) {
 		d := gapless.Duration(w.between(time.Second, 3*time.Second))
-		switch w.rng.IntN(16) {
+		switch w.rng.IntN(17) {
 		case 0:
 			out = append(out, gapless.Step{Kind: gapless.StepStart, N: 1 + w.rng.IntN(3)})
 		case 1:
@@ -108,6 +111,8 @@ func (w *world) ownSteps() []gapless.Step {
 			out = append(out, gapless.Step{Kind: gapless.StepMirror, Weight: []float64{0, 0.1, 1}[w.rng.IntN(3)], For: d, OnUndecided: w.undecided()})
 		case 15:
 			out = append(out, gapless.Step{Kind: gapless.StepRamp, For: d, OnUndecided: w.undecided()})
+		case 16:
+			out = append(out, gapless.Step{Kind: gapless.StepBake, For: d})
 		case 9:
 			out = append(out, gapless.Step{Kind: gapless.StepPause, For: d})
 		case 10:

@@ -29,6 +29,9 @@ func (w *world) story() {
 		if w.rng.IntN(12) == 0 {
 			w.command()
 		}
+		if s := w.runner.state; s.Bake != nil && w.temper[s.Stable] == good && w.rng.IntN(3) == 0 {
+			w.sour(s.Stable)
+		}
 		if s := w.runner.state; len(s.of(Kept, "")) > 0 && !s.Busy() && w.rng.IntN(8) == 0 {
 			w.rollback(fmt.Sprintf("r%d", w.rounds))
 		}
@@ -165,7 +168,7 @@ func TestSimulation(t *testing.T) {
 		string(gapless.Promoted): 10, string(gapless.TakenBack): 10, string(gapless.NothingStarted): 10,
 		"promoted after judging": 50, "proven worse": 200, "the edge fell back": 1000, "no request got through": 1000, "undecided": 1000, "a hook failed": 1000,
 		"a hook may have run": 2000, "aborted": 200, "a person promoted": 200, "a person was asked": 50, "back to a kept set": 1000,
-		"a kept instance was replaced": 4000, "stable is lost": 2000, "mirrored": 200, "answers differ": 10000, "paced": 10, "climbed": 200, "proven in a ramp": 400,
+		"a kept instance was replaced": 4000, "stable is lost": 2000, "mirrored": 200, "answers differ": 10000, "paced": 10, "climbed": 200, "proven in a ramp": 400, "watched after promote": 100, "taken back after promote": 1000,
 	} {
 		if n >= 20000 && uint64(tally[what]) < n/least {
 			t.Errorf("%q happened only %d times in %d stories: they say little of it", what, tally[what], n)
@@ -185,6 +188,9 @@ func (w *world) met(r *gapless.Rollout) {
 	}
 	if r.Outcome == gapless.Promoted && r.Verdict != nil && !r.Verdict.NoData {
 		w.tally["promoted after judging"]++
+	}
+	if r.Outcome == gapless.Promoted && r.Auto {
+		w.tally["taken back after promote"]++
 	}
 	if r.Outcome == gapless.Promoted && r.ID == w.forced {
 		w.tally["a person promoted"]++

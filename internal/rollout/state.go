@@ -62,6 +62,8 @@ type State struct {
 	Maintenance *gapless.Maintenance `json:"maintenance,omitempty"` // a person closed the app; never changed, only replaced
 
 	Keep    gapless.Duration `json:"keep,omitempty"`    // the old set stays warm for this long after promote
+	Baking  gapless.Duration `json:"baking,omitempty"`  // the candidate is watched for this long after promote
+	Bake    *Bake            `json:"bake,omitempty"`    // what was promoted last is watched
 	Preview bool             `json:"preview,omitempty"` // people can reach the candidate
 	Paused  bool             `json:"paused,omitempty"`  // the plan waits for a person
 	Skip    bool             `json:"skip,omitempty"`    // a person resumed: the current step counts as done
@@ -85,6 +87,7 @@ func (s State) Clone() State {
 	s.Members = slices.Clone(s.Members)
 	s.Cursor = maps.Clone(s.Cursor)
 	s.Mirrors = maps.Clone(s.Mirrors)
+	s.Bake = s.Bake.clone()
 	if s.Rollout != nil {
 		r := *s.Rollout
 		r.Plan = slices.Clone(r.Plan)
@@ -139,6 +142,9 @@ func (s *State) woke(now time.Time) {
 		s.Since = now
 	}
 	s.Folded, s.Learned, s.Shadowed = time.Time{}, time.Time{}, time.Time{}
+	if b := s.Bake; b != nil && b.Since.After(now) {
+		b.Since, b.Until = now, now.Add(b.Until.Sub(b.Since))
+	}
 	for i := range s.Members {
 		m := &s.Members[i]
 		if m.Role == Kept && m.Since.After(now) {

@@ -170,7 +170,7 @@ func TestProofAfterPromote(t *testing.T) {
 	s.until("an old one leaves", s.step(gapless.StepWeight))
 	s.until("promote", func(st State) bool {
 		for i := range st.Rollout.Plan {
-			if st.Rollout.Plan[i].Kind == gapless.StepKeep {
+			if kind := st.Rollout.Plan[i].Kind; kind == gapless.StepKeep || kind == gapless.StepBake {
 				s.runner.state.Rollout.Plan[i].For = 0
 			}
 		}
@@ -289,7 +289,7 @@ func TestPromoteAnywhere(t *testing.T) {
 			s.rest("v1", gapless.Promoted, "")
 			rel := s.made(good, processes...)
 			rel.Spec.Strategy, rel.Spec.Keep = strategy, gapless.Duration(time.Second)
-			rel.Spec.Judge = gapless.JudgeSpec{Within: gapless.Duration(time.Second), OnUndecided: gapless.OnUndecidedContinue}
+			rel.Spec.Judge = gapless.JudgeSpec{Within: gapless.Duration(time.Second), OnUndecided: gapless.OnUndecidedContinue, Bake: gapless.Duration(time.Second)}
 			s.deploy(rel)
 			if at >= len(s.runner.state.Rollout.Plan) {
 				break

@@ -197,6 +197,7 @@ func (w *world) Since(_ context.Context, _ string, cursor Cursor) ([]gapless.Tal
 		return nil, nil, errors.New("not every edge answers")
 	}
 	out, next := Fold(simApp, cursor, reports)
+	w.tallies = out
 	for _, t := range out {
 		key := total + armKey(t)
 		sum := next.at(key)

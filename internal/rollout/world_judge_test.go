@@ -90,6 +90,8 @@ func (w *world) judgeOf(from string, to *gapless.Release) Judge {
 	return j
 }
 
+func (e eager) Watch() eager { return eager{J: e.J.Watch()} }
+
 // hasty gives the world judges that prove quickly.
 func (w *world) hasty() {
 	w.eager, w.readJudge = true, ReadJudge[eager]

@@ -42,6 +42,8 @@ type world struct {
 	servedAt   time.Time
 	gone       map[string]bool             // releases that were collected
 	inUse      func(State) map[string]bool // that must not be
+	tallies    []gapless.Tally             // that the engine was told last, without those that cannot be
+	bakedFrom  map[string]uint64           // per rollout: answers of what it promoted that were told before it did
 	eager      bool                        // judges prove quickly
 	big        bool                        // releases have many instances
 	limits     gapless.LatencyLimits       // that requests are counted by
@@ -128,7 +130,7 @@ const (
 func newWorld(seed uint64) *world {
 	w := &world{
 		rng: rand.New(rand.NewPCG(seed, 7)), now: epoch, decide: decide, readJudge: ReadJudge[judge.Judge],
-		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, cut: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{}, sloppiness: 0.4, gone: map[string]bool{}, inUse: State.InUse,
+		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, cut: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{}, sloppiness: 0.4, gone: map[string]bool{}, bakedFrom: map[string]uint64{}, inUse: State.InUse,
 		saved: State{App: simApp, Down: true}, before: State{App: simApp, Down: true},
 	}
 	w.newEdge(nil, 0)

@@ -1,0 +1,87 @@
+package judge
+
+import (
+	"fmt"
+	"math"
+
+	"gapless"
+)
+
+// Watch is what became of a candidate after it was promoted. Nothing runs
+// beside it that it could be compared with, so it is held against a limit: what
+// is always fine, or what the old release's record makes normal, as the guard
+// does. But one bet over all of it would be slow to see a release that breaks
+// after many good answers, each of which it has paid for. So a new bet begins
+// every so many requests.
+//
+// The bets share the stake of 1: the k-th one, from 0 on, has 1/((k+1)·(k+2))
+// of it, which sums to 1, and lies still until it begins and after its end. So
+// together they are fair while the share of bad answers is at most Limit, and
+// reach 1/alpha with probability at most alpha, however long the watch is.
+type Watch struct {
+	Limit float64     `json:"limit"`          // share of bad answers that is fine
+	Bets  uint64      `json:"bets,omitempty"` // that have ended
+	Won   float64     `json:"won,omitempty"`  // what they left of the stake, together
+	Now   gapless.Arm `json:"now"`            // since the present bet began
+	All   gapless.Arm `json:"all"`            // since the watch began
+}
+
+// watchBet is how many times over a bet sees the limit: one of 1 % lasts 1000
+// requests, of which ten may be bad.
+const watchBet = 10
+
+// Watch is a judge that watches the candidate after it was promoted, against
+// the record of the release that served before, which is all it takes along.
+func (j Judge) Watch() Judge {
+	c := j.Config.withDefaults()
+	return Judge{Config: j.Config, Watching: &Watch{Limit: newGuard(&c, j.Rows).p}}
+}
+
+// observe adds the answers of a batch, whatever the coin that they had: there
+// is nothing to compare with.
+func (w Watch) observe(candidate string, batch []gapless.Tally) *Watch {
+	for _, t := range batch {
+		if t.Release != candidate {
+			continue
+		}
+		add(&w.Now, t)
+		add(&w.All, t)
+	}
+	if float64(w.Now.Requests) >= watchBet/w.Limit {
+		w.Won += math.Exp(w.present())
+		w.Bets, w.Now = w.Bets+1, gapless.Arm{}
+	}
+	return &w
+}
+
+// present is the logarithm of what the present bet makes of its stake.
+func (w Watch) present() float64 {
+	k := float64(w.Bets)
+	return guard{w.Now, w.Limit}.lnE(0) - math.Log((k+1)*(k+2))
+}
+
+// lnE is the evidence of all bets; those to come lie still.
+func (w Watch) lnE() float64 {
+	rest := math.Log(w.Won + 1/float64(w.Bets+2))
+	one, other := max(w.present(), rest), min(w.present(), rest)
+	return one + math.Log1p(math.Exp(other-one))
+}
+
+func (w *Watch) equal(o *Watch) bool {
+	return w == o || w != nil && o != nil && *w == *o
+}
+
+// verdict is Worse or Undecided: time alone ends a watch well.
+func (w Watch) verdict(c Config) gapless.Verdict {
+	v := gapless.Verdict{Kind: gapless.Undecided, Test: gapless.TestGuard, NoData: w.All.Requests == 0,
+		Evidence: gapless.Figures{Candidate: w.All, Weight: 1, LnE: w.lnE(), Threshold: 1 / c.Alpha, Limit: w.Limit}}
+	if v.Evidence.LnE >= c.threshold() {
+		v.Kind = gapless.Worse
+		v.Reason = fmt.Sprintf("%d of the last %d answers failed after it was promoted (%d of %d in all), where %s is fine: evidence %s, false-alarm guarantee %s",
+			w.Now.Bad, w.Now.Requests, w.All.Bad, w.All.Requests, gapless.Percent(w.Limit), odds(v.Evidence.LnE), gapless.Percent(c.Alpha))
+		return v
+	}
+	v.Reason = fmt.Sprintf("%d of %d answers failed since it was promoted, %s is fine: evidence %s, %s decides",
+		w.All.Bad, w.All.Requests, gapless.Percent(w.Limit), odds(v.Evidence.LnE), odds(c.threshold()))
+	return v
+}
