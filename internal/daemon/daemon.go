@@ -152,6 +152,7 @@ func Run(ctx context.Context, home Home, version string) (err error) {
 	d.work.Go(func() { d.serveNetwork(ctx) })
 	d.work.Go(func() { d.router.renewKeys(ctx) })
 	d.work.Go(func() { d.router.keepTotals(ctx) })
+	d.work.Go(func() { d.router.keepStables(ctx) })
 	d.work.Go(func() { d.keepCertificates(ctx) })
 	d.work.Go(func() { d.notices.run(ctx) })
 	d.work.Go(func() { d.watchAlerts(ctx) })

@@ -251,6 +251,7 @@ func (g *generation) hear(ctx context.Context, w *edge.Watching) error {
 // take takes a report in and wakes who waits for what is in it.
 func (g *generation) take(rep gapless.EdgeReport, news []string) {
 	g.r.totals.take(rep)
+	g.r.stables.take(rep)
 	was, _ := g.report()
 	switch {
 	case was.Start == rep.Start:

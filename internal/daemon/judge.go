@@ -19,6 +19,8 @@ func (d *Daemon) judge(ctx context.Context, from string, to *gapless.Release) ro
 	}
 	c := judge.Config{Candidate: to.Name, Stable: from}
 	c.Record, c.Latency = d.router.record(ctx, to.App, from)
+	phi, slow, known := d.router.dispersion(to.App, from)
+	c.Phi, c.PhiSlow, c.Alone = phi, slow, !known && len(d.router.serving(to.App, from)) < 2
 	spec := to.Spec.Judge
 	asked := c
 	asked.PMax, asked.Alpha, asked.Errors, asked.Slower, asked.Budget = spec.MaxErrors, spec.Alpha, spec.Errors, spec.Slower, spec.Budget
@@ -32,22 +34,4 @@ func (d *Daemon) judge(ctx context.Context, from string, to *gapless.Release) ro
 		return nil
 	}
 	return rollout.JudgeBy(j)
-}
-
-// record is what the edges that live now counted of a release, at any weight,
-// and how long its requests took.
-func (r *router) record(ctx context.Context, app, release string) (all gapless.Arm, latency [gapless.LatencyBuckets]uint64) {
-	for _, rep := range r.reports(ctx) {
-		for _, t := range rep.Releases {
-			if t.App != app || t.Release != release {
-				continue
-			}
-			all.Requests += t.Requests
-			all.Bad += t.Status[5] + t.Failed
-			for b, n := range t.Latency[:min(len(t.Latency), len(latency))] {
-				latency[b] += n
-			}
-		}
-	}
-	return all, latency
 }

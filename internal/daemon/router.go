@@ -19,13 +19,14 @@ import (
 // router gives every live edge generation the whole table and reads back what
 // they serve. It implements rollout.Router for all apps of the installation.
 type router struct {
-	ctx    context.Context // ends with the daemon
-	home   Home
-	keeper *keeper.Client
-	log    *slog.Logger
-	wake   func(apps ...string) // lets the runners of these apps look, of none: all
-	totals totals               // of what edges counted
-	pacing pacing
+	ctx     context.Context // ends with the daemon
+	home    Home
+	keeper  *keeper.Client
+	log     *slog.Logger
+	wake    func(apps ...string) // lets the runners of these apps look, of none: all
+	totals  totals               // of what edges counted
+	pacing  pacing
+	stables stables
 
 	mu      sync.Mutex
 	table   gapless.Table

@@ -39,6 +39,33 @@ func (d Dispersion) Observe(bad []uint64) Dispersion {
 	return d
 }
 
+// ObserveOf is Observe where instances were given different numbers of
+// requests, all of them, of which these were slow. Under chance alone the
+// share q that all instances have together is that of each, and what instance
+// j has of its n of N requests varies by n q (1-q) (1 - n/N) around n q.
+func (d Dispersion) ObserveOf(slow, all []uint64) Dispersion {
+	var k, n float64
+	for j := range all {
+		k, n = k+float64(slow[j]), n+float64(all[j])
+	}
+	if n == 0 {
+		return d
+	}
+	q := k / n
+	for j := range all {
+		given := float64(all[j])
+		far := float64(slow[j]) - given*q
+		d.Spread += far * far
+		d.Chance += given * q * (1 - q) * (1 - given/n)
+	}
+	return d
+}
+
+// Plus is what both have learned.
+func (d Dispersion) Plus(o Dispersion) Dispersion {
+	return Dispersion{d.Spread + o.Spread, d.Chance + o.Chance}
+}
+
 // Phi is Pearson's measure of overdispersion, 1 or more: 1 is what chance
 // gives. It is a ratio of sums, so that each bad answer has the same say; a
 // mean of ratios would let many quiet windows hide the clumps. known is false
