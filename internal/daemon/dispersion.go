@@ -146,12 +146,23 @@ func (r *stableRecord) phi() (errors float64, slow [gapless.Quantiles]float64, k
 			sum.Slow[q] = sum.Slow[q].Plus(s.Slow[q])
 		}
 	}
-	errors, _ = sum.Errors.Phi()
+	errors = phiOf(sum.Errors)
 	for q := range slow {
-		slow[q], _ = sum.Slow[q].Phi()
+		slow[q] = phiOf(sum.Slow[q])
 	}
 	return errors, slow, sum.Windows > 0
 }
+
+// phiOf is what a judge takes, whatever a file says.
+func phiOf(d judge.Dispersion) float64 {
+	if phi, _ := d.Phi(); phi <= mostPhi { // false for NaN
+		return phi
+	}
+	return 1
+}
+
+// mostPhi is more than any instances differ.
+const mostPhi = 1e6
 
 // plusCounts adds histograms of different lengths; sum may be changed.
 func plusCounts(sum, more []uint64) []uint64 {

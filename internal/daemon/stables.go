@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -101,6 +103,11 @@ func (s *stables) window(now time.Time, routes []gapless.Route, changed map[stri
 		s.note(now, r.App, r.Stable, w)
 	}
 	s.open = open
+	for app, of := range s.apps {
+		if _, routed := open[app]; !routed && s.forgotten(now, of) {
+			delete(s.apps, app)
+		}
+	}
 	for start, c := range s.lives {
 		c.then = c.now
 		if edge.Clock()-c.now.rep.Made > goneFor {
@@ -213,17 +220,24 @@ func (s *stables) note(now time.Time, app, release string, w recordWindow) {
 	}
 	r.add(now, w)
 	s.saved[app] = false
-	for name, o := range of {
-		if o.forget(now); len(o.Slices) == 0 {
-			delete(of, name)
-		}
-	}
+	s.forgotten(now, of)
 	for len(of) > mostStables {
 		oldest := slices.MinFunc(slices.Collect(maps.Values(of)), func(a, b *stableRecord) int {
 			return a.Slices[len(a.Slices)-1].Began.Compare(b.Slices[len(b.Slices)-1].Began)
 		})
 		delete(of, oldest.Release)
 	}
+}
+
+// forgotten drops the records of releases that are too old, and reports
+// whether none is left. s.mu is held.
+func (s *stables) forgotten(now time.Time, of map[string]*stableRecord) bool {
+	for name, r := range of {
+		if r.forget(now); len(r.Slices) == 0 {
+			delete(of, name)
+		}
+	}
+	return len(of) == 0
 }
 
 // record finds what is known of a release; nil: nothing. s.mu is held.
@@ -244,11 +258,12 @@ func (s *stables) save(home Home, log *slog.Logger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for app, of := range s.apps {
-		if s.saved[app] {
+		path := home.StableRecord(app)
+		if _, err := os.Stat(filepath.Dir(path)); err != nil || s.saved[app] { // no app, no file
 			continue
 		}
 		list := slices.SortedFunc(maps.Values(of), func(a, b *stableRecord) int { return byName(ofApp{"", a.Release}, ofApp{"", b.Release}) })
-		if err := writeJSON(home.StableRecord(app), list); err != nil {
+		if err := writeJSON(path, list); err != nil {
 			log.Debug("write down the record of a stable release", "app", app, "err", err)
 			continue // with the next minute
 		}

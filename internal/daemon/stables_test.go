@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"gapless"
 	"gapless/internal/edge"
+	"gapless/internal/judge"
 )
 
 // stablesWorld is edges that count, and a router that looks every ten seconds.
@@ -185,6 +187,13 @@ func TestRecordsOutliveTheDaemon(t *testing.T) {
 		t.Fatalf("%v %v %v, %+v, %d", errors, slow, known, all, latency[2])
 	}
 	w.stables.save(w.home, w.log)
+	if _, err := os.Stat(filepath.Dir(w.home.StableRecord("shop"))); err == nil {
+		t.Error("the directory of an app that is gone is made anew")
+	}
+	if err := os.MkdirAll(filepath.Dir(w.home.StableRecord("shop")), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.stables.save(w.home, w.log)
 	info, err := os.Stat(w.home.StableRecord("shop"))
 	if err != nil || info.Size() > 64<<10 {
 		t.Fatal(info, err)
@@ -210,6 +219,10 @@ func TestRecordsOutliveTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.stables.load(time.Now(), w.home, []string{"shop"}, slog.New(slog.DiscardHandler))
+	absurd := stableRecord{Slices: []recordSlice{{Errors: judge.Dispersion{Spread: 1, Chance: -20}}}}
+	if errors, _, _ := absurd.phi(); errors != 1 {
+		t.Errorf("an absurd record gives %v", errors)
+	}
 	if _, _, known := next.dispersion("shop", "v1"); known {
 		t.Error("half a file is known")
 	}
