@@ -106,9 +106,7 @@ func explain(in Input, cpus int) ([]Setting, error) {
 			}
 		}
 		add("health", health, "", "default")
-		if s.given["balance"] {
-			add("balance", explainBalance(a.Balance), "", "default")
-		}
+		add("balance", explainBalance(a.Balance.InForce()), "", "default")
 		if a.Protocol != "" {
 			add("protocol", a.Protocol, "", "default")
 		}
@@ -162,11 +160,9 @@ func explain(in Input, cpus int) ([]Setting, error) {
 		}
 		add("preview", shown, "", "default")
 	}
-	if s.given["limits"] {
-		add("limits", limitsShown(a.Limits), "", "default")
-	}
-	if s.given["timeouts"] {
-		add("timeouts", timeoutsShown(a.Timeouts), "", "default")
+	if web != nil {
+		add("limits", limitsShown(a.Limits.InForce()), "", "default")
+		add("timeouts", timeoutsShown(a.Timeouts.InForce()), "", "default")
 	}
 	if s.given["error_pages"] {
 		add("error_pages", pagesShown(a.ErrorPages), "", "default")
@@ -277,7 +273,7 @@ func size(n int64) string {
 
 // explainBalance is balance: as it holds; limits that are none are left out.
 func explainBalance(b gapless.Balance) map[string]any {
-	out := map[string]any{"slow_start": b.SlowStart.String()}
+	out := map[string]any{"slow_start": b.SlowStart.String(), "eject": !b.NoEject}
 	if b.Stable > 0 {
 		out["stable"] = b.Stable
 	}
@@ -286,9 +282,6 @@ func explainBalance(b gapless.Balance) map[string]any {
 	}
 	if b.Retries > 0 {
 		out["retries"] = b.Retries
-	}
-	if b.NoEject {
-		out["eject"] = false
 	}
 	return out
 }

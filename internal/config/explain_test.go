@@ -10,7 +10,7 @@ import (
 
 func TestExplainSaysWhereFrom(t *testing.T) {
 	dir := write(t, map[string]string{
-		FileName:       "app: shop\ninstances: 3\nenv: { KEY: s3cret }\nhealth: /up\nlogs: { max_size: 1536K }\nprocesses:\n  worker: { run: node w.js, env: { Q: s3cret } }\n",
+		FileName:       "app: shop\ninstances: 3\nenv: { KEY: s3cret }\nhealth: /up\nlogs: { max_size: 1536K }\nprocesses:\n  worker: { run: node w.js, env: { Q: s3cret } }\nlimits: { body: 1M }\n",
 		"package.json": `{"name": "other", "scripts": {"start": "node server.js", "build": "tsc"}}`,
 	})
 	list, err := explain(Input{Dir: dir, Instances: 2, Env: map[string]string{"MORE": "s3cret"}, Earlier: &gapless.Flags{Listen: []string{":9000"}}}, 8)
@@ -32,6 +32,9 @@ func TestExplainSaysWhereFrom(t *testing.T) {
 		"logs":      `{"keep":10,"max_age":"24h","max_size":"1536K"} gapless.yaml:5`,
 		"processes": `{"worker":{"env":["Q"],"instances":1,"run":"node w.js"}} gapless.yaml:7`,
 		"strategy":  `"rolling" default`,
+		"limits":    `{"body":"1M","body_rate":"240","exempt":["loopback"],"header_size":"16K","headers":128,"held":1000,"held_size":"64M"} gapless.yaml:8`,
+		"timeouts":  `{"answer":"5m","body":"1m","head":"30s","idle":"1m15s","write":"2m"} default`,
+		"balance":   `{"eject":true,"retries":0.2,"slow_start":"30s"} default`,
 	} {
 		if have[key] != want {
 			t.Errorf("%s: %s, want %s", key, have[key], want)

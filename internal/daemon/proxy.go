@@ -55,6 +55,9 @@ func (p Proxy) Run(ctx context.Context, log *slog.Logger, serving func(addrs []s
 	if err := p.Table.Validate(); err != nil {
 		return err
 	}
+	if err := resolve(ctx, p.Table, net.DefaultResolver.LookupHost, log); err != nil {
+		return err
+	}
 	host := &proxyHost{listeners: map[string]net.Listener{}}
 	defer host.close()
 	var addrs []string

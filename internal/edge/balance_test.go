@@ -526,11 +526,11 @@ func TestRetryBudget(t *testing.T) {
 					}
 				}
 			}
-			allowed := retryShare*float64(requests) + retryRate*seconds + retrySpan.Seconds()*(retryRate+retryShare*rate)
+			allowed := gapless.DefaultRetries*float64(requests) + retryRate*seconds + retrySpan.Seconds()*(retryRate+gapless.DefaultRetries*rate)
 			if taken > allowed+1 {
 				t.Fatalf("%v requests per second: %v repeated in %.0f s, %.0f allowed", rate, taken, seconds, allowed)
 			}
-			if wanted := 9.0 * 2000; taken < min(wanted, retryShare*float64(requests)+retryRate*seconds)*0.9 {
+			if wanted := 9.0 * 2000; taken < min(wanted, gapless.DefaultRetries*float64(requests)+retryRate*seconds)*0.9 {
 				t.Fatalf("%v requests per second: only %v repeated in %.0f s", rate, taken, seconds)
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"gapless"
 )
 
 // budget bounds how many requests of one app are repeated: a share of what
@@ -21,9 +23,8 @@ type budget struct {
 }
 
 const (
-	retryShare = 0.2              // of the requests
-	retryRate  = 3.0              // per second, beside that
-	retrySpan  = 10 * time.Second // over which what was earned fades
+	retryRate = 3.0              // per second, beside that
+	retrySpan = 10 * time.Second // over which what was earned fades
 )
 
 func newBudget(now int64) *budget {
@@ -42,7 +43,7 @@ func (b *budget) earn(share float64, requests func() uint64) {
 			b.tokens += b.share * float64(n-b.seen)
 		}
 	}
-	b.share, b.requests = cmp.Or(share, retryShare), requests
+	b.share, b.requests = cmp.Or(share, gapless.DefaultRetries), requests
 	b.seen = requests()
 }
 

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"gapless"
 )
 
 // Host is what an edge needs from the process that holds its sockets.
@@ -53,11 +55,12 @@ type Config struct {
 func (c Config) InForce() Config { return c.withDefaults() }
 
 func (c Config) withDefaults() Config {
-	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 30*time.Second)
-	c.IdleTimeout = cmp.Or(c.IdleTimeout, 75*time.Second)
-	c.BodyTimeout = cmp.Or(c.BodyTimeout, time.Minute)
-	c.WriteTimeout = cmp.Or(c.WriteTimeout, 2*time.Minute)
-	c.AnswerTimeout = cmp.Or(c.AnswerTimeout, 5*time.Minute)
+	t := gapless.Timeouts{}.InForce()
+	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, t.Head.Std())
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, t.Idle.Std())
+	c.BodyTimeout = cmp.Or(c.BodyTimeout, t.Body.Std())
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, t.Write.Std())
+	c.AnswerTimeout = cmp.Or(c.AnswerTimeout, t.Answer.Std())
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 3*time.Second)
 	c.UpstreamIdle = cmp.Or(c.UpstreamIdle, 4*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 30*time.Second)

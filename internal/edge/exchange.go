@@ -96,7 +96,9 @@ type exchange struct {
 	tried             [maxTries]*instance
 	nTried            int
 	retries, resets   int
-	fresh             bool // the next try needs a connection of its own
+	deaths            int       // instances at which the connection ended after it was sent
+	lastDied          *instance // the last of them
+	fresh             bool      // the next try needs a connection of its own
 	retried           bool
 	last              *instance     // that was tried
 	failed            string        // kind of the first failure with an instance; see book
@@ -162,6 +164,7 @@ func (x *exchange) begin(e *Edge, now int64) {
 	x.lim = e.noLimits
 	x.chosen, x.nTried, x.retried, x.last = nil, 0, false, nil
 	x.retries, x.resets, x.fresh = 0, 0, false
+	x.deaths, x.lastDied = 0, nil
 	x.failed, x.failedBy, x.booked, x.bookedBad = "", nil, false, false
 	x.status, x.sent, x.continued, x.cut = 0, false, false, false
 	x.close = x.req.Close || e.draining.Load()

@@ -39,13 +39,6 @@ type limits struct {
 	pages       map[int]*page
 }
 
-// What apps get that say nothing.
-const (
-	bodyRate = 240 // bytes per second, after the time that a silent body has
-	heldMany = 1000
-	heldSize = 64 << 20
-)
-
 // setBounds makes the limits of the edge itself.
 func (e *Edge) setBounds() {
 	e.most = connectionsFor(e.cfg.MaxConnections)
@@ -60,15 +53,15 @@ func (e *Edge) setBounds() {
 
 // limitsOf are the limits of a route. The table was validated.
 func (c Config) limitsOf(r gapless.Route, q *queue, pages map[int]*page) *limits {
-	l, t := r.Limits, r.Timeouts
+	l, t := r.Limits.InForce(), r.Timeouts // whose defaults the edge itself may have others of
 	out := &limits{
 		body:       cmp.Or(l.Body, c.MaxBody),
-		bodyRate:   cmp.Or(l.BodyRate, bodyRate),
-		headSize:   int(cmp.Or(l.HeaderSize, maxHead)),
-		headFields: cmp.Or(l.Headers, h1.MaxFields),
+		bodyRate:   l.BodyRate,
+		headSize:   int(min(l.HeaderSize, maxHead)),
+		headFields: min(l.Headers, h1.MaxFields),
 		rate:       paceOf(l.RequestsPerIP, l.Burst),
-		held:       int64(cmp.Or(l.Held, heldMany)),
-		heldSize:   cmp.Or(l.HeldSize, heldSize),
+		held:       int64(l.Held),
+		heldSize:   l.HeldSize,
 		queue:      q,
 		bodyIdle:   cmp.Or(t.Body.Std(), c.BodyTimeout),
 		answer:     cmp.Or(t.Answer.Std(), c.AnswerTimeout),

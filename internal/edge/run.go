@@ -71,7 +71,7 @@ func (x *exchange) carry(ctx context.Context, st *state, r *route) {
 			i = x.take(r)
 		}
 		if i == nil {
-			if x.sent && !x.req.Safe || !x.hold(ctx, st, r) {
+			if x.sent && !x.req.Safe || x.deadly() || !x.hold(ctx, st, r) {
 				x.giveUp()
 				return
 			}
@@ -158,6 +158,9 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 	}
 	// Nothing was sent, or it is safe to send it again.
 	x.retries++
+	if o == dropped || x.stale {
+		x.diedAt(i)
+	}
 	if x.fresh = x.stale; x.fresh {
 		return true // a kept connection closed just as it was used: the instance gets a fresh one
 	}
@@ -168,7 +171,7 @@ func (x *exchange) conclude(i *instance, o outcome) (again bool) {
 			return false
 		}
 	}
-	if !x.mayRepeat() {
+	if x.deadly() || !x.mayRepeat() {
 		x.giveUp()
 		return false
 	}
@@ -183,6 +186,20 @@ func (x *exchange) blame(i *instance) {
 		i.bad.Add(1)
 	}
 }
+
+// diedAt notes an instance whose connection ended after the request was sent,
+// and before an answer came.
+func (x *exchange) diedAt(i *instance) {
+	if x.lastDied != i {
+		x.lastDied = i
+		x.deaths++
+	}
+}
+
+// deadly reports whether two instances died of the request, or seem to have:
+// another one is not asked. A kept connection that ends just as it is used
+// looks alike, which is why an instance is asked once more on a fresh one.
+func (x *exchange) deadly() bool { return x.deaths > 1 }
 
 // follow finds this request's place in a newer state.
 func (x *exchange) follow(st *state) *route {

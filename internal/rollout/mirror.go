@@ -201,9 +201,12 @@ func alike(r *gapless.Rollout) (different bool, why string) {
 	switch {
 	case len(sure) > 0:
 		return true, fmt.Sprintf("%s answers otherwise than %s: %s %s", r.To, r.From, few(sure), of)
+	case c.Compared+c.Failed < fewestPairs:
+		return false, fmt.Sprintf("too few answers of %s could be compared: %d of %d copies were, at least %d with a second look at %s are needed",
+			r.To, c.Compared, c.Copied, fewestPairs, r.From)
 	case c.Pairs < fewestPairs:
-		return false, fmt.Sprintf("too few answers of %s could be compared: %d of %d copies were, %d with a second look at %s, at least %d are needed",
-			r.To, c.Compared, c.Copied, c.Pairs, r.From, fewestPairs)
+		return false, fmt.Sprintf("too few second looks at %s to tell differences from noise: %d of %d answers of %s had one (about half do), at least %d are needed",
+			r.From, c.Pairs, c.Compared+c.Failed, r.To, fewestPairs)
 	case len(maybe) > 0:
 		return false, fmt.Sprintf("%s may answer otherwise than %s: %s %s, too few to tell from chance", r.To, r.From, few(maybe), of)
 	}

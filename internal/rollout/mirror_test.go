@@ -152,7 +152,8 @@ func TestAlike(t *testing.T) {
 	}{
 		{"nothing", nil, false, "no request came"},
 		{"no copies", &gapless.MirrorCounts{}, false, "no request came"},
-		{"too few pairs", counts(9), false, "too few answers"},
+		{"too few pairs", counts(9), false, "too few second looks at v1 to tell differences from noise: 9 of 900 answers of v2 had one"},
+		{"too few answers", &gapless.MirrorCounts{Release: "v2", Copied: 12, Compared: 8, Pairs: 4}, false, "too few answers of v2 could be compared: 8 of 12 copies were"},
 		{"no difference", counts(10), false, ""},
 		{"noise at the same place in every answer", counts(450, price(900, 0, 0)), false, ""},
 		{"noise now and then, by either side", counts(450, price(40, 20, 20)), false, ""},
