@@ -97,15 +97,17 @@ func grid() []cell {
 		cells = append(cells, cell{scenario: s, about: fmt.Sprintf("%g/s, %s", rps, what), group: groupRollout, seconds: seconds, finest: finest, runs: runs, wide: wide, targets: targets})
 	}
 	for _, rps := range []float64{10, 100, 1000} {
-		finest := min(1, 100/rps)
+		finest := min(5, 100/rps)
+		runs := 1500
 		ends := []target{falseAlarms(ideal)}
 		switch rps {
+		case 10: // its twenty minutes take long to play; the hours above say what is false
+			runs, ends = 300, nil
 		case 100:
 			ends = append(ends, promotedWithin(180))
 		case 1000:
 			ends = append(ends, promotedWithin(30))
 		}
-		runs := 1000
 		rollout(rps, "good, 0.1 % bad", scenario{stableBad: 0.001, candidateBad: 0.001}, 2*hour, finest, runs, false, ends...)
 		rollout(rps, "0.1 % → 0.5 % bad", scenario{stableBad: 0.001, candidateBad: 0.005}, 2*hour, finest, 300, rps != 100)
 		rollout(rps, "0.1 % → 10 % bad", scenario{stableBad: 0.001, candidateBad: 0.1}, 2*hour, finest, 300, rps != 100, missed(0))
