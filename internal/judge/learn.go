@@ -42,6 +42,11 @@ const (
 // be given away of what does.
 var tol = [gapless.Quantiles]float64{0.05, 0.04, 0.02}
 
+// harmless is how much slower is no harm, however fast stable is: nobody sees
+// it, and where requests take less than that, one process that the machine
+// treats worse than another is not to be told from a slower version.
+const harmless = time.Millisecond
+
 // enough is how many requests of stable must be known to limit a quantile.
 var enough = [gapless.Quantiles]float64{100, 100, 1000}
 
@@ -124,7 +129,7 @@ func (l *Learned) limits(c *Config) (quantile, worse, margin [gapless.Quantiles]
 			continue
 		}
 		tau := max(time.Duration(float64(l.Usual.quantile(1-over))*orDefault(l.Fine[i].Factor, 1)), time.Microsecond)
-		more := func(share float64) time.Duration { return tau + time.Duration(float64(tau)*share) }
+		more := func(share float64) time.Duration { return tau + max(time.Duration(float64(tau)*share), harmless) }
 		quantile[i], worse[i], margin[i] = tau, more(tol[i]), more(max(c.Slower[i], 0))
 	}
 	return quantile, worse, margin

@@ -151,15 +151,15 @@ func TestHistogram(t *testing.T) {
 // A quantile has a limit once enough is known of it, from the past alone, and
 // limits change when they have moved.
 func TestLimits(t *testing.T) {
-	counts := func(ms, n uint64) []uint64 {
+	counts := func(cs, n uint64) []uint64 { // hundredths of a second
 		c := make([]uint64, gapless.LatencyBuckets)
-		c[gapless.LatencyBucket(ms*1000)] = n
+		c[gapless.LatencyBucket(cs*10_000)] = n
 		return c
 	}
 	at := epoch
-	look := func(j Judge, ms, n uint64) Judge {
+	look := func(j Judge, cs, n uint64) Judge {
 		at = at.Add(time.Second)
-		return j.Learn(gapless.LatencyLook{At: at, Stable: counts(ms, n)})
+		return j.Learn(gapless.LatencyLook{At: at, Stable: counts(cs, n)})
 	}
 	j := fresh(t, Config{})
 	if j.Limits() != (gapless.LatencyLimits{}) {
@@ -196,7 +196,7 @@ func TestLimits(t *testing.T) {
 		j = look(j, 30, 5000)
 		j = j.Learn(gapless.LatencyLook{At: at.Add(100 * time.Millisecond), Stable: counts(60, 5000)})
 	}
-	if got := j.Limits(); got.Version == before || got.Version > before+11 || got.Quantile[0] < 25*time.Millisecond {
+	if got := j.Limits(); got.Version == before || got.Version > before+11 || got.Quantile[0] < 250*time.Millisecond {
 		t.Errorf("after it got slower: %+v, before version %d", got, before)
 	}
 	if !again(t, j).Equal(j) {
@@ -217,8 +217,16 @@ func TestLimits(t *testing.T) {
 		t.Errorf("after a silent hour %v requests are remembered", n)
 	}
 	off := fresh(t, Config{Slower: [gapless.Quantiles]float64{-1, -1, -1}, Latency: [gapless.LatencyBuckets]uint64(counts(10, 1e4))})
-	if l := look(off, 10, 0).Limits(); l.Margin != l.Quantile || l.Worse[0] == l.Quantile[0] {
+	if l := look(off, 10, 0).Limits(); l.Margin[0] != l.Quantile[0]+harmless || l.Worse[0] <= l.Margin[0] {
 		t.Errorf("without margins: %+v", l)
+	}
+	swift := make([]uint64, gapless.LatencyBuckets)
+	swift[gapless.LatencyBucket(400)] = 1000
+	l = fresh(t, Config{}).Learn(gapless.LatencyLook{At: epoch, Stable: swift}).Limits()
+	for i := range gapless.Quantiles { // what takes less than a millisecond may take one more
+		if tau := l.Quantile[i]; tau > time.Millisecond || l.Worse[i] != tau+harmless || l.Margin[i] != tau+harmless {
+			t.Errorf("limits of a swift service: %+v", l)
+		}
 	}
 }
 
