@@ -189,7 +189,7 @@ func TestBrokenCanary(t *testing.T) {
 			t.Errorf("a bad answer from %s: %s", s.Release, s.Detail)
 		}
 	}
-	if !strings.Contains(res.Stderr, "bad answers") {
+	if !strings.Contains(res.Stderr, "rolled back after ") {
 		t.Errorf("the report does not give the evidence:\n%s", res.Stderr)
 	}
 }
