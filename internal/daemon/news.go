@@ -64,6 +64,8 @@ func outcomeOf(r gapless.Rollout) notify.Message {
 		what = "a new release"
 	}
 	switch {
+	case r.Outcome == gapless.Promoted && r.Kind == "rollback": // by a person, or by what watches after promote
+		m.Event, m.Text = gapless.NotifyRolledBack, fmt.Sprintf("%s: went back from %s, %s serves again", r.App, r.From, what)
 	case r.Outcome == gapless.TakenBack && r.From == r.To:
 		m.Event, m.Text = gapless.NotifyRolledBack, fmt.Sprintf("%s: the %s was taken back, %s serves as before", r.App, r.Kind, r.From)
 	case r.Outcome == gapless.TakenBack:

@@ -52,6 +52,10 @@ func TestNewsOf(t *testing.T) {
 		{"on its way back", func(s *rollout.State) { s.Back, s.Since = true, now.Add(-time.Hour) }, "r1/started=started", ""},
 		{"taken back", ended(gapless.TakenBack, 0), "r1/rolled_back=rolled_back", "shop: v2 was taken back, v1 serves: too bad"},
 		{"promoted", ended(gapless.Promoted, time.Hour), "r1/promoted=promoted", "v2 serves, it was v1"},
+		{"a rollback", func(s *rollout.State) {
+			ended(gapless.Promoted, 0)(s)
+			s.Rollout.Kind, s.Rollout.From, s.Rollout.To = "rollback", "v2", "v1"
+		}, "r1/promoted=rolled_back", "shop: went back from v2, v1 serves again: too bad"},
 		{"failed", ended(gapless.NothingStarted, 0), "r1/failed=failed", "deploy of v2 failed, v1 serves"},
 		{"long ago", ended(gapless.TakenBack, 25*time.Hour), "", ""},
 	} {
