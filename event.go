@@ -20,11 +20,16 @@ type Event struct {
 
 	Verdict *Verdict `json:"verdict,omitempty"` // of EventEvidence
 	Count   int      `json:"count,omitempty"`   // of EventComplaint: how often
+	Failing *Failing `json:"failing,omitempty"` // of EventFailing
 }
 
 // EventComplaint is the kind of events that tell what a release that was taken
 // back wrote most often.
 const EventComplaint = "instance.complaint"
+
+// EventFailing is the kind of events that tell which requests failed most often
+// at a release that was taken back.
+const EventFailing = "release.failing"
 
 // EventEvidence is the kind of events that tell a verdict as evidence comes
 // in. Only those who follow a rollout at that moment hear them: they are not

@@ -22,6 +22,7 @@ type Rollout struct {
 	Finished   time.Time     `json:"finished,omitzero"`
 	Instance   string        `json:"instance,omitempty"`   // label of the instance that failed it
 	LogTail    []string      `json:"log_tail,omitempty"`   // last lines of that instance
+	Failing    []Failing     `json:"failing,omitempty"`    // which requests failed most often at the candidate; told, not saved
 	Complaints []LogCount    `json:"complaints,omitempty"` // what its instances wrote most often about trouble; told, not saved
 	Launched   bool          `json:"launched"`             // an instance of the candidate had started
 	Strategy   string        `json:"strategy,omitempty"`

@@ -218,9 +218,13 @@ func columns(rows [][]string) []string {
 	return lines
 }
 
-// complaintLines are what the candidate wrote most often about trouble.
+// complaintLines are which requests failed most often at the candidate, and
+// what it wrote most often about trouble.
 func complaintLines(r gapless.Rollout, most int) []string {
 	var lines []string
+	for _, f := range r.Failing[:min(most, len(r.Failing))] {
+		lines = append(lines, fmt.Sprintf("  %s %s %s: %s", faint.Render(fmt.Sprintf("bad %5d ×", f.Count)), plainText(f.Method), plainText(f.Path), plainText(f.Kind)))
+	}
 	for _, c := range r.Complaints[:min(most, len(r.Complaints))] {
 		lines = append(lines, fmt.Sprintf("  %s %s", faint.Render(fmt.Sprintf("log %5d ×", c.Count)), plainText(c.Text)))
 	}

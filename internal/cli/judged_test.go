@@ -15,6 +15,7 @@ func TestVerdictIsExplained(t *testing.T) {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	bands := &gapless.Bands{Rate: gapless.Band{Low: 1.0986, High: 7807}, Latency: [gapless.Quantiles]gapless.Band{{Low: 0.97, High: 1.04}, {Low: 0.9, High: 0}}}
 	r := gapless.Rollout{From: "v1", To: "v2", Started: began, Outcome: gapless.Running,
+		Failing:    []gapless.Failing{{Method: "GET", Path: "/cart/:id", Kind: "500", Count: 2}},
 		Complaints: []gapless.LogCount{{Text: "TypeError:\x1b[31m x is undefined", Count: 17}},
 		Verdict: &gapless.Verdict{Kind: gapless.Undecided, Bound: 0.0032, Bands: bands,
 			Evidence: gapless.Figures{Candidate: gapless.Arm{Requests: 912, Bad: 2}, LnE: math.Log(10), Threshold: 100},
@@ -33,6 +34,7 @@ func TestVerdictIsExplained(t *testing.T) {
   errors   over 1.10 × of v1 · at most 0.32 points more (allowed 0.5)
   latency  p50 0.97–1.04 × · p90 over 0.90 × of v1
   proven   ✓ errors · p99 needs about 812 more · p50 open
+  bad     2 × GET /cart/:id: 500
   log    17 × TypeError: x is undefined`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

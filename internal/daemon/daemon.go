@@ -46,6 +46,7 @@ type Daemon struct {
 	hub        *hub
 	hooks      hooks
 	complained complained
+	failed     failed
 	onces      onces
 	meter      meter
 	tokens     tokens

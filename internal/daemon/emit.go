@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"gapless"
@@ -18,6 +19,9 @@ func (d *Daemon) emit(e gapless.Event) {
 	if e.Kind == gapless.EventEvidence {
 		d.hub.tell(e)
 		return
+	}
+	if e.Kind == turnedBack {
+		d.failed.note(e.Rollout, d.router.failing(e.App, e.Release)) // an edge forgets a release that has no share
 	}
 	if e.Kind == finished && e.Level == "error" && e.Rollout != "" {
 		d.lastWords(e)
@@ -39,6 +43,10 @@ func (d *Daemon) lastWords(e gapless.Event) {
 		return
 	}
 	if suspicious(r) {
+		for _, f := range d.failed.take(r.ID, func() []gapless.Failing { return d.router.failing(r.App, r.To) }) {
+			d.hub.emit(gapless.Event{Time: e.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: gapless.EventFailing, Level: "warn",
+				Message: fmt.Sprintf("%d × %s %s: %s", f.Count, f.Method, f.Path, f.Kind), Failing: &f})
+		}
 		for _, c := range d.complaints(r) {
 			d.hub.emit(gapless.Event{Time: e.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: gapless.EventComplaint, Level: "warn", Message: c.Text, Count: c.Count})
 		}
@@ -63,6 +71,37 @@ func (d *Daemon) lastWords(e gapless.Event) {
 	if cause := likelyCause(tail); cause != "" {
 		d.hub.emit(gapless.Event{Time: e.Time, App: e.App, Rollout: e.Rollout, Release: e.Release, Kind: "cause", Instance: r.Instance, Message: cause})
 	}
+}
+
+// turnedBack is the kind of the event that a rollout begins its way back with.
+const turnedBack = "rollout.back"
+
+// failed remembers which requests failed at the candidates that are on their
+// way back. The zero value is ready.
+type failed struct {
+	mu  sync.Mutex
+	all map[string][]gapless.Failing // by rollout
+}
+
+func (f *failed) note(rollout string, what []gapless.Failing) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all == nil {
+		f.all = map[string][]gapless.Failing{}
+	}
+	f.all[rollout] = what
+}
+
+// take forgets what was noted; nothing was if the daemon began meanwhile.
+func (f *failed) take(rollout string, otherwise func() []gapless.Failing) []gapless.Failing {
+	f.mu.Lock()
+	what, noted := f.all[rollout]
+	delete(f.all, rollout)
+	f.mu.Unlock()
+	if !noted {
+		return otherwise()
+	}
+	return what
 }
 
 // suspicious reports whether bad answers of the candidate were seen, so that

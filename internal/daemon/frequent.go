@@ -104,3 +104,34 @@ func (c *complained) of(r *gapless.Rollout, look func(*gapless.Rollout) []gaples
 	}
 	return c.lines
 }
+
+// failingTold is how many kinds of failing requests are told of.
+const failingTold = 5
+
+// failing is which requests failed most often at a release, at all edges that
+// live or were there a moment ago, the most frequent first.
+func (r *router) failing(app, release string) []gapless.Failing {
+	reports, _, _ := r.evidence(app)
+	sums := map[gapless.Failing]uint64{} // with Count 0
+	for _, rep := range reports {
+		for _, t := range rep.Releases {
+			if t.App != app || t.Release != release {
+				continue
+			}
+			for _, f := range t.Failing {
+				n := f.Count
+				f.Count = 0
+				sums[f] += n
+			}
+		}
+	}
+	var out []gapless.Failing
+	for f, n := range sums {
+		f.Count = n
+		out = append(out, f)
+	}
+	slices.SortFunc(out, func(a, b gapless.Failing) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Method, b.Method), cmp.Compare(a.Kind, b.Kind))
+	})
+	return out[:min(failingTold, len(out))]
+}

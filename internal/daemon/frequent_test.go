@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gapless"
+	"gapless/internal/edge"
 )
 
 func TestMostFrequentGroupsWhatSaysTheSame(t *testing.T) {
@@ -32,5 +33,27 @@ func TestMostFrequentGroupsWhatSaysTheSame(t *testing.T) {
 	}
 	if long := mostFrequent([]string{strings.Repeat("ä", 500)}, 5)[0].Text; len(long) > frequentLength || !strings.HasSuffix(long, "ä") {
 		t.Errorf("%d bytes: %q", len(long), long)
+	}
+}
+
+func TestFailingIsSummedOverEdges(t *testing.T) {
+	r := plainRouter(t.Context(), "")
+	for n, start := range []string{"a", "b"} {
+		g := r.newGeneration(n + 1)
+		r.edges[n+1] = g
+		g.take(gapless.EdgeReport{Generation: n + 1, Start: start, Seq: 1, Made: edge.Clock(), Releases: []gapless.ReleaseTraffic{
+			{App: "shop", Release: "v2", Failing: []gapless.Failing{{Method: "GET", Path: "/b", Kind: "500", Count: 3}, {Method: "GET", Path: "/a", Kind: "500", Count: uint64(n)}}},
+			{App: "shop", Release: "v1", Failing: []gapless.Failing{{Method: "GET", Path: "/c", Kind: "500", Count: 99}}}}}, nil)
+	}
+	want := []gapless.Failing{{Method: "GET", Path: "/b", Kind: "500", Count: 6}, {Method: "GET", Path: "/a", Kind: "500", Count: 1}}
+	if got := r.failing("shop", "v2"); !slices.Equal(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	var f failed
+	f.note("r1", want)
+	for _, left := range []int{2, 0} {
+		if got := f.take("r1", func() []gapless.Failing { return nil }); len(got) != left {
+			t.Errorf("%d are told, want %d", len(got), left)
+		}
 	}
 }

@@ -442,6 +442,10 @@ func (d *Daemon) Rollout(ctx context.Context, id string) (gapless.Rollout, error
 	}
 	for _, e := range events {
 		switch e.Kind {
+		case gapless.EventFailing:
+			if e.Failing != nil {
+				r.Failing = append(r.Failing, *e.Failing)
+			}
 		case gapless.EventComplaint:
 			r.Complaints = append(r.Complaints, gapless.LogCount{Text: e.Message, Count: e.Count})
 		case "instance.log":
@@ -451,7 +455,7 @@ func (d *Daemon) Rollout(ctx context.Context, id string) (gapless.Rollout, error
 		}
 	}
 	if r.Outcome == gapless.Running && suspicious(r) {
-		r.Complaints = d.complained.of(r, d.complaints)
+		r.Failing, r.Complaints = d.router.failing(r.App, r.To), d.complained.of(r, d.complaints)
 	}
 	signed, err := d.sign(ctx, []gapless.Rollout{*r})
 	if err != nil {

@@ -34,7 +34,7 @@ func sameRollout(a, b *gapless.Rollout) bool {
 		a.By == b.By && a.Auto == b.Auto && a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
 		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && a.Verdict.Equal(*b.Verdict)) &&
 		(a.Mirror == b.Mirror || a.Mirror != nil && b.Mirror != nil && a.Mirror.Equal(*b.Mirror)) &&
-		slices.Equal(a.Metrics, b.Metrics) && slices.Equal(a.Complaints, b.Complaints) && slices.EqualFunc(a.Course, b.Course, gapless.Moment.Equal) && slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
+		slices.Equal(a.Metrics, b.Metrics) && slices.Equal(a.Complaints, b.Complaints) && slices.Equal(a.Failing, b.Failing) && slices.EqualFunc(a.Course, b.Course, gapless.Moment.Equal) && slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)
 }
 
 func sameMaintenance(a, b *gapless.Maintenance) bool {

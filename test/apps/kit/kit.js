@@ -80,7 +80,7 @@ function sockets(server) {
 //   wrong-port      ignores PORT (listens on WRONG_PORT, by default a free one)
 //   exit-after-5s   serves well and exits with code 7 after 5 s
 //   leak            serves well and takes 10 MB more every 100 ms, up to LEAK_MB (512)
-// and, per request (see fault): hang, reset, slow (500 ms more), 500, crash-on-request.
+// and, per request (see delay and fault): slow, cold, hang, reset, 500, crash-on-request.
 function boot(start) {
   if (broken === 'throw') throw new Error('cannot read the price list: DATABASE_URL is not set');
   if (broken === 'syntax') require('./broken.js');
@@ -101,6 +101,19 @@ function leak(megabytes) {
   }, 100);
 }
 
+// delay is by how many milliseconds a request is answered later: BASE_MS, give
+// or take a fifth, for a service that does some work, and what BREAK adds:
+//   slow   SLOW_MS (500) more
+//   cold   COLD_MS (200) more at first, and nothing any more after COLD_FOR (4000) ms of service
+let served = 0; // since when
+function delay() {
+  served = served || Date.now();
+  let ms = Number(setting('BASE_MS', '0')) * (0.8 + 0.4 * Math.random());
+  if (broken === 'slow') ms += Number(setting('SLOW_MS', '500'));
+  if (broken === 'cold') ms += Math.max(0, Number(setting('COLD_MS', '200')) * (1 - (Date.now() - served) / Number(setting('COLD_FOR', '4000'))));
+  return ms;
+}
+
 // fault answers (or does not answer) a request as BREAK says and reports
 // whether it did. BREAK_PATH limits 500 and crash-on-request to one path,
 // BREAK_SHARE (0…1) to a share of the requests, BREAK_INSTANCE reset to
@@ -116,9 +129,10 @@ function fault(req, res) {
     req.socket.destroy();
     return true;
   }
-  if (broken === 'slow' && !req.slowed) {
+  const ms = at === '/healthz' && broken !== 'slow' ? 0 : delay();
+  if (ms > 0 && !req.slowed) {
     req.slowed = true; // and then as if nothing was
-    setTimeout(() => req.socket.server.emit('request', req, res), 500);
+    setTimeout(() => req.socket.server.emit('request', req, res), ms);
     return true;
   }
   if (broken !== '500' && broken !== 'crash-on-request') return false;
