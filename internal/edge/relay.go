@@ -262,7 +262,9 @@ func (x *exchange) splice(i *instance, u *upstream) (outcome, bool) {
 func (x *exchange) slim() {
 	if x.pump == nil && (len(x.rest) == 0 || x.status == 101) {
 		x.remember()
-		x.tread()
+		if x.chosen.arm != nil {
+			x.tread()
+		}
 		putBuffer(x.in)
 		putBuffer(x.out)
 		x.in, x.out = nil, nil
