@@ -33,6 +33,10 @@ func (c *conn) preface(buf *buffer, n int) {
 		first = append(first, more[:n]...)
 	}
 	if !strings.HasPrefix(string(first), preface) {
+		if c.tls != nil { // the client has agreed to HTTP/2: it is told in it
+			c.Write([]byte(notHTTP2))
+			return
+		}
 		c.Write(appendOwn(nil, badRequest(&h1.Refusal{Status: 400, Reason: "malformed first line"}), false, true))
 		return
 	}

@@ -6,6 +6,10 @@ import "strings"
 // no other request: RFC 9113 3.4.
 const prefaceMethod = "PRI "
 
+// notHTTP2 is a GOAWAY for a connection that does not begin as HTTP/2 does:
+// nothing was done, PROTOCOL_ERROR.
+const notHTTP2 = "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x01"
+
 func beginsHTTP2(b []byte) bool {
 	return len(b) >= len(prefaceMethod) && string(b[:len(prefaceMethod)]) == prefaceMethod
 }
