@@ -9,7 +9,7 @@
 // scheduler counts it. Exit code 1: a threshold was missed, 2: it did not run.
 //
 //	make bench-edge
-//	go run ./test/bench/edge --only keep-alive --rounds 3
+//	go run ./test/bench/edge --only keep-alive --proxies unix --rounds 3
 package main
 
 import (
@@ -32,7 +32,8 @@ type bench struct {
 	rounds, conns, idle int
 	slice               time.Duration
 	gapless             string
-	only, write         string
+	only, proxies       string
+	write               string
 	pin                 bool
 
 	dir      string
@@ -52,6 +53,7 @@ func main() {
 	flag.StringVar(&b.only, "only", "", "measure these `rows` only, separated by commas: "+strings.Join(rowNames(), ", "))
 	flag.StringVar(&b.write, "write", "", "write the tables to this `file`")
 	flag.BoolVar(&b.pin, "pin", runtime.NumCPU() > 1, "one worker: proxies on one core, load and backend on another")
+	flag.StringVar(&b.proxies, "proxies", "", "measure nginx and these `proxies` only, separated by commas: "+strings.Join(proxyNames(), ", "))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -78,6 +80,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 	for _, name := range chosen {
 		if !slices.Contains(rowNames(), name) {
 			return fmt.Errorf("no row %q; there are %s", name, strings.Join(rowNames(), ", "))
+		}
+	}
+	for name := range b.wanted() {
+		if !slices.Contains(proxyNames(), name) {
+			return fmt.Errorf("no proxy %q; there are %s", name, strings.Join(proxyNames(), ", "))
 		}
 	}
 	if b.rounds < 1 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -45,7 +46,31 @@ func rowNames() (names []string) {
 	return names
 }
 
-type starter func(*bench, context.Context, setup) (*proxy, error)
+// starter starts a proxy; its name is what --proxies says.
+type starter struct {
+	name  string
+	start func(*bench, context.Context, setup) (*proxy, error)
+}
+
+var starters = []starter{
+	{"nginx", (*bench).startNginx}, {"haproxy", (*bench).startHaproxy}, {"caddy", (*bench).startCaddy},
+	{"gapless", (*bench).startGapless}, {"unix", overUnix}, {"up", (*bench).startUp},
+}
+
+func proxyNames() (names []string) {
+	for _, s := range starters {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// wanted are the names of the proxies to measure.
+func (b *bench) wanted() iter.Seq[string] {
+	if b.proxies == "" {
+		return slices.Values(proxyNames())
+	}
+	return strings.SplitSeq("nginx,"+b.proxies, ",")
+}
 
 func overUnix(b *bench, ctx context.Context, s setup) (*proxy, error) {
 	s.unix = true
@@ -54,15 +79,15 @@ func overUnix(b *bench, ctx context.Context, s setup) (*proxy, error) {
 
 // subjects starts the proxies of a row, nginx first.
 func (b *bench) subjects(ctx context.Context, r row) (list []*proxy, err error) {
-	starters := []starter{(*bench).startNginx, (*bench).startHaproxy, (*bench).startCaddy, (*bench).startGapless, overUnix}
-	switch {
-	case r.setup.tls:
-		starters = []starter{(*bench).startNginx, (*bench).startGapless, overUnix}
-	case r.name == "keep-alive":
-		starters = append(starters, (*bench).startUp)
-	}
-	for _, start := range starters {
-		p, err := start(b, ctx, r.setup)
+	wanted := slices.Collect(b.wanted())
+	for _, one := range starters {
+		switch {
+		case !slices.Contains(wanted, one.name),
+			r.setup.tls && (one.name == "haproxy" || one.name == "caddy"),
+			one.name == "up" && r.name != "keep-alive":
+			continue
+		}
+		p, err := one.start(b, ctx, r.setup)
 		if err != nil {
 			b.stop(list...)
 			return nil, err
@@ -180,8 +205,8 @@ func (b *bench) rate(r row, list []*proxy, measure func(*proxy) (sample, error))
 // idle measures the memory of idle connections, once for each proxy.
 func idle(ctx context.Context, b *bench, r row) error {
 	b.printf("\n## %s\n\n| | bytes per connection | wanted | |\n| --- | --- | --- | --- |\n", r.title)
-	for _, start := range []starter{(*bench).startNginx, (*bench).startHaproxy, (*bench).startCaddy, (*bench).startGapless} {
-		p, err := start(b, ctx, r.setup)
+	for _, one := range starters[:4] {
+		p, err := one.start(b, ctx, r.setup)
 		if err != nil {
 			return err
 		}
@@ -208,8 +233,8 @@ func idle(ctx context.Context, b *bench, r row) error {
 func (b *bench) configurations() {
 	ctx := context.Background()
 	b.printf("\n## Configuration\n")
-	for _, start := range []starter{(*bench).startNginx, (*bench).startHaproxy, (*bench).startCaddy, (*bench).startGapless} {
-		p, err := start(b, ctx, setup{workers: 1})
+	for _, one := range starters[:4] {
+		p, err := one.start(b, ctx, setup{workers: 1})
 		if err != nil {
 			continue
 		}
