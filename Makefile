@@ -22,7 +22,7 @@ test: check ## installs what it needs and runs every test (a pairwise choice of 
 	test/apps/install.sh
 	test/install.sh
 	$(GO) test -timeout 10m ./internal/rollout ./test/sim
-	$(GO) test -run 'AllocateNothing|AreSmall|IdleMemory|TestCorpus$$' ./internal/edge ./internal/keeper
+	$(GO) test -run 'AllocateNothing|AreSmall|IdleMemory|CoinOfSessions|CostsTheSame|TestCorpus$$' ./internal/edge ./internal/keeper
 	$(MAKE) fuzz FUZZTIME=5s
 	$(GO) test -race -timeout 20m $(PARTS)
 	$(GO) test -count=1 -p 1 -timeout 30m $(WHOLE)

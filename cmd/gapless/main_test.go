@@ -3,12 +3,15 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +24,10 @@ import (
 // TestMain lets the scripts, and gapless itself, run this test binary as the
 // gapless command.
 func TestMain(m *testing.M) {
+	// Scripts mostly wait for processes. What the command line says still holds.
+	if err := flag.Set("test.parallel", strconv.Itoa(2+runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"gapless": func() { os.Exit(cli.Main()) }})
 }
 
@@ -38,6 +45,9 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("GAPLESS_HOME", home)
+			// Every process of a binary with the race detector sleeps for a second
+			// before it ends, unless it is told not to.
+			env.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 			for _, name := range []string{"ADDRESS", "OTHER_ADDRESS"} {
 				address, err := freeAddress()
 				for ; err == nil && address == env.Getenv("ADDRESS"); address, err = freeAddress() {
@@ -50,7 +60,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", os.Getenv("PATH"))
 			env.Defer(func() { // a script that failed half-way leaves nothing running
 				down := exec.Command("gapless", "down", "--all")
-				down.Env = append(os.Environ(), "GAPLESS_HOME="+home)
+				down.Env = append(os.Environ(), "GAPLESS_HOME="+home, "GORACE="+env.Getenv("GORACE"))
 				if out, err := down.CombinedOutput(); err != nil {
 					t.Errorf("down --all after the script: %v\n%s", err, out)
 				}

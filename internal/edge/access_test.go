@@ -82,6 +82,7 @@ func entries(t *testing.T, lines []string) (list []entry) {
 }
 
 func TestAccessLogTellsEachRequest(t *testing.T) {
+	t.Parallel()
 	seen := make(chan string, 100)
 	backend := app(t, func(w http.ResponseWriter, r *http.Request) {
 		seen <- r.Header.Get("X-Request-Id")
@@ -143,6 +144,7 @@ func TestAccessLogTellsEachRequest(t *testing.T) {
 
 // What goes wrong between edge, client and instances is in the line.
 func TestAccessLogTellsHowItEnded(t *testing.T) {
+	t.Parallel()
 	asked := make(chan struct{})
 	backend := raw(t, func(c net.Conn, r *bufio.Reader) {
 		req, err := http.ReadRequest(r)
@@ -282,6 +284,7 @@ func TestAccessLogNeverHoldsRequestsUp(t *testing.T) {
 // Two writers of one file, as two generations of an edge, rotate it without
 // losing a line or leaving more files than wanted.
 func TestAccessLogRotates(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "access.log")
 	cfg := gapless.AccessLog{Path: path, LogPolicy: gapless.LogPolicy{MaxSize: 20_000, Keep: 1000}}
 	const writers, lines = 2, 5000

@@ -47,6 +47,7 @@ func drivers(t *testing.T, run func(t *testing.T, cfg Config)) {
 // A candidate that hangs gets as many requests as it may have; those that come
 // after are answered by stable and count against it.
 func TestAHangingCandidateCannotEatTheEdge(t *testing.T) {
+	t.Parallel()
 	drivers(t, func(t *testing.T, cfg Config) {
 		good := saying(t, "good")
 		hangs, asked := hanging(t)
@@ -131,6 +132,7 @@ func TestRetriesGoToStable(t *testing.T) {
 // An instance that fails is left alone, and its failures count for the release
 // that the coin chose. The last one of stable is never left alone.
 func TestFailingInstancesAreLeftAlone(t *testing.T) {
+	t.Parallel()
 	drivers(t, func(t *testing.T, cfg Config) {
 		good, bad := saying(t, "good"), ""
 		bad, asked := resetting(t)

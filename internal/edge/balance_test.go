@@ -43,6 +43,7 @@ func atOf(release string, n int) (list []gapless.Target) {
 // more never one that is more loaded than another one it was compared with, so
 // never the single most loaded. What is out, or was tried, is never taken.
 func TestTheLeastLoadedIsTaken(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	now := int64(time.Hour)
 	for range 20_000 {

@@ -90,6 +90,7 @@ func node(t *testing.T) string {
 }
 
 func TestBehavesAsTheAppItself(t *testing.T) {
+	t.Parallel()
 	for name, backend := range map[string]func(t *testing.T) string{
 		"go":   func(t *testing.T) string { return app(t, echoApp) },
 		"node": node,

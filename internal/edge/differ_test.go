@@ -148,6 +148,7 @@ func mixed(r *rand.Rand, list []question) []byte {
 // TestDriversAreAlike sends requests made of the corpus to both drivers. What
 // failed can be had again with its seed in GAPLESS_TEST_SEED.
 func TestDriversAreAlike(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if s, err := strconv.ParseUint(os.Getenv("GAPLESS_TEST_SEED"), 10, 64); err == nil {
 		seed = s

@@ -265,6 +265,7 @@ func TestEventStreamEndsInOrder(t *testing.T) {
 
 // A drain with a slow request, an upload and a WebSocket in flight loses none.
 func TestInstanceDrainsWithoutLoss(t *testing.T) {
+	t.Parallel()
 	closed := make(chan uint16, 1)
 	var draining1 atomic.Bool
 	var came, late atomic.Int64
@@ -487,6 +488,7 @@ func TestGenerationsTakeOverWithoutLoss(t *testing.T) {
 }
 
 func TestGenerationDrainsItsStreams(t *testing.T) {
+	t.Parallel()
 	closed := make(chan uint16, 1)
 	r, _, addr := setup(t, Config{DrainTimeout: 9 * time.Second, DrainGrace: 300 * time.Millisecond}, raw(t, wsApp(closed)))
 	c, br := openSocket(t, addr)

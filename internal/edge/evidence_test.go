@@ -137,6 +137,7 @@ func TestPreviewByHostAndHeader(t *testing.T) {
 }
 
 func TestLeaseFallsBackByItself(t *testing.T) {
+	t.Parallel()
 	one, two := saying(t, "one"), saying(t, "two")
 	r, _, addr := setup(t, Config{}, one)
 	table := canary(2, one, two, 1)
@@ -187,6 +188,7 @@ func leasedTo(version uint64, stable, candidate string, d time.Duration) gapless
 // An edge that comes after one that fell back serves the fallback, too, and
 // says so; also where that one died before it could store that it fell back.
 func TestFallbackOutlivesItsEdge(t *testing.T) {
+	t.Parallel()
 	one, two := saying(t, "one"), saying(t, "two")
 	for _, deadOn := range []bool{false, true} {
 		r, h, addr := setup(t, Config{}, one)
@@ -217,6 +219,7 @@ func TestFallbackOutlivesItsEdge(t *testing.T) {
 
 // A restart does not begin a lease anew: what was left of it is left.
 func TestRestartLeavesWhatWasLeftOfALease(t *testing.T) {
+	t.Parallel()
 	one, two := saying(t, "one"), saying(t, "two")
 	const lease = 4 * time.Second
 	r, h, addr := setup(t, Config{}, one)
@@ -253,6 +256,7 @@ func TestRestartLeavesWhatWasLeftOfALease(t *testing.T) {
 
 // What a judge says counts from when it judged, not from when it is heard.
 func TestRenewalsThatWaited(t *testing.T) {
+	t.Parallel()
 	one, two := saying(t, "one"), saying(t, "two")
 	r, _, _ := setup(t, Config{}, one)
 	w := watching(t, r)

@@ -279,6 +279,7 @@ func TestHoldsWhileNobodyIsReady(t *testing.T) {
 }
 
 func TestHoldEnds(t *testing.T) {
+	t.Parallel()
 	r, _, addr := setup(t, Config{MaxHeld: 1}, saying(t, "x"))
 	r.apply(r.route(2, 2*time.Second, map[string]float64{"v1": 1}, nil))
 	began := time.Now()
@@ -357,6 +358,7 @@ func TestAnswerTimeout(t *testing.T) {
 }
 
 func TestLargeBodiesBothWays(t *testing.T) {
+	t.Parallel()
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // 16 MiB
 	r, _, addr := setup(t, Config{}, app(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "POST" {

@@ -71,6 +71,7 @@ func TestFaultsOfClientsAreNoEvidence(t *testing.T) {
 // A client that takes its time with its upload is not an instance that does
 // not answer in time.
 func TestSlowUploadIsNoTimeout(t *testing.T) {
+	t.Parallel()
 	reads := app(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, "thanks")
@@ -150,6 +151,7 @@ func TestKindsOfEvidence(t *testing.T) {
 
 // Refused connections are told while they last, by requests and by probes.
 func TestRefusedConnectionsAreTold(t *testing.T) {
+	t.Parallel()
 	good := saying(t, "good")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

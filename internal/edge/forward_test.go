@@ -28,6 +28,7 @@ func everyDriver(t *testing.T, f func(t *testing.T, loops int)) {
 }
 
 func TestProxyProtocol(t *testing.T) {
+	t.Parallel()
 	everyDriver(t, func(t *testing.T, loops int) {
 		r, _, addr := setup(t, Config{Loops: loops, HeaderTimeout: 300 * time.Millisecond}, forwards(t))
 		table := r.last

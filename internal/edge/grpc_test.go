@@ -146,6 +146,7 @@ func listens(t testing.TB, s grpc.ClientStream, want string) {
 }
 
 func TestGRPC(t *testing.T) {
+	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
 			where := "127.0.0.1:0"
@@ -230,6 +231,7 @@ func TestGRPC(t *testing.T) {
 // TestGRPCRolling replaces instances under load, as a deployment does: a
 // server that knows no graceful stop loses nothing.
 func TestGRPCRolling(t *testing.T) {
+	t.Parallel()
 	_, s, target := greets(t, "v1", "tcp", "127.0.0.1:0")
 	r, _, addr := setup(t, Config{}, target)
 	r.last.Routes[0].Targets[0].Instance = "i0"

@@ -3,6 +3,7 @@ package edge
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,15 @@ import (
 
 	"gapless"
 )
+
+// TestMain lets more tests run at once than there are processors: most of them
+// wait most of the time. What the command line says still holds.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // host holds listening sockets as the keeper does.
 type host struct {
@@ -153,10 +163,10 @@ func (r *running) traffic(release string) gapless.ReleaseTraffic {
 	return gapless.ReleaseTraffic{}
 }
 
-// eventually polls until ok, at most 10 s.
+// eventually polls until ok, at most half a minute: the machine may be busy.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		if ok() {
 			return
 		}

@@ -115,6 +115,7 @@ func TestHTTP2TruncationAndCancel(t *testing.T) {
 }
 
 func TestHTTP2Limits(t *testing.T) {
+	t.Parallel()
 	_, _, addr := setup(t, Config{BodyTimeout: 200 * time.Millisecond, AnswerTimeout: 1500 * time.Millisecond},
 		raw(t, func(c net.Conn, br *bufio.Reader) { io.Copy(io.Discard, br) }))
 	pr, pw := io.Pipe()
@@ -172,6 +173,7 @@ func TestHTTP2DrainsWithGoAway(t *testing.T) {
 // The first GOAWAY refuses nothing: what a client sends before it hears of it
 // is answered. The second one names the last stream.
 func TestHTTP2GoAwayRefusesNothingOnItsWay(t *testing.T) {
+	t.Parallel()
 	r, _, addr := setup(t, Config{DrainGrace: 2 * time.Second, DrainTimeout: time.Minute}, saying(t, "ok"))
 	c := connect(t, addr)
 	c.SetDeadline(time.Now().Add(30 * time.Second))

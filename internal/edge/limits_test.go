@@ -334,6 +334,7 @@ func checkRequestsPerAddress(t *testing.T, loops int) {
 
 // Many addresses neither make the table grow nor one forgotten that asks too much.
 func TestMeterRemembersWhoAsksTooMuch(t *testing.T) {
+	t.Parallel()
 	var m meter
 	p := paceOf(1, 10)
 	loud, now := netip.MustParseAddr("203.0.113.1"), int64(time.Hour)

@@ -313,6 +313,7 @@ func odd(t *testing.T, loops int, r *rand.Rand) {
 // An instance that answers before it is asked is heard at once: what came
 // with the connection is not waited for again.
 func TestInstanceThatSpeaksFirst(t *testing.T) {
+	t.Parallel()
 	drivers(t, func(t *testing.T, cfg Config) {
 		cfg.AnswerTimeout = 5 * time.Second
 		r, _, addr := setup(t, cfg, raw(t, func(c net.Conn, _ *bufio.Reader) {

@@ -33,6 +33,7 @@ func overTLS(t *testing.T, http2 bool, h http.HandlerFunc) (address, ca string) 
 // TestUpstreamProtocols sends the same requests to instances of all
 // protocols, from clients of both: what arrives and comes back is the same.
 func TestUpstreamProtocols(t *testing.T) {
+	t.Parallel()
 	h := func(w http.ResponseWriter, q *http.Request) {
 		switch q.URL.Path {
 		case "/early":

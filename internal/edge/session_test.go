@@ -259,16 +259,20 @@ func cookiesThatMeanNothing(t *testing.T, cfg Config) {
 // The coin of new sessions is the coin: as many as the weight says, however
 // many come back. Chi-square with one degree of freedom.
 func TestTheCoinOfSessionsIsFair(t *testing.T) {
+	t.Parallel()
 	for _, w := range []float64{0.01, 0.05, 0.25, 0.5, 0.9} {
 		r := picking(map[string]float64{"v1": 1 - w, "v2": w}, at("v1", 1), at("v2", 2))
 		spec := gapless.Route{App: "a", Stable: "v1", Weights: []gapless.Weight{{Release: "v1", Share: 1 - w}, {Release: "v2", Share: w}},
 			Sessions: &gapless.Sessions{Sticky: true, TTL: gapless.SessionTTL}}
 		r.sessions = newSessions(spec, r, secrets)
 		x := &exchange{edge: &Edge{}}
-		const n = 200_000
+		n := 200_000.0
+		if raceEnabled {
+			n /= 10 // make test has the others without the race detector
+		}
 		hits, again := 0.0, 0
 		var cookie []byte
-		for range n {
+		for range int(n) {
 			parse(t, x)
 			x.session = session{}
 			to := x.assign(r)
@@ -288,7 +292,7 @@ func TestTheCoinOfSessionsIsFair(t *testing.T) {
 			}
 		}
 		if chi := (hits - n*w) * (hits - n*w) / (n * w * (1 - w)); chi > 23.9 { // once in a million
-			t.Errorf("weight %v: %v of %d, chi-square %.1f", w, hits, n, chi)
+			t.Errorf("weight %v: %v of %v, chi-square %.1f", w, hits, n, chi)
 		}
 	}
 }
@@ -303,6 +307,7 @@ func parse(t testing.TB, x *exchange, fields ...string) {
 // A session changes its release at most once while the weight only grows, and
 // all of them are at stable after an abort, whatever the weights.
 func TestSessionsMoveAtMostOnce(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 50 {
 		weights := []float64{0}

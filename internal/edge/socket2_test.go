@@ -23,6 +23,7 @@ import (
 // The library takes extended CONNECT, whoever starts the edge; what the
 // operator has in GODEBUG stays, also for the children of this process.
 func TestExtendedConnectIsOn(t *testing.T) {
+	t.Parallel()
 	const name = "GAPLESS_TEST_GODEBUG"
 	if want, child := os.LookupEnv(name); child {
 		if got := os.Getenv("GODEBUG"); got != want {
@@ -50,7 +51,7 @@ func TestExtendedConnectIsOn(t *testing.T) {
 				cmd.Env = append(cmd.Env, v)
 			}
 		}
-		cmd.Env = append(cmd.Env, name+"="+godebug)
+		cmd.Env = append(cmd.Env, name+"="+godebug, "GORACE=atexit_sleep_ms=0")
 		if godebug != "" {
 			cmd.Env = append(cmd.Env, "GODEBUG="+godebug)
 		}
@@ -286,6 +287,7 @@ func TestWebSocketOverHTTP2(t *testing.T) {
 }
 
 func TestWebSocketOverHTTP2LeavesPolitely(t *testing.T) {
+	t.Parallel()
 	for name, leave := range map[string]func(r *running){
 		"instance": func(r *running) { r.apply(draining(r.table(), 2, 3*time.Second, "i1")) },
 		"edge":     func(r *running) { r.Drain(r.t.Context()) },

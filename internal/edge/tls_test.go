@@ -315,6 +315,7 @@ func TestTLSPairInTheMiddle(t *testing.T) {
 }
 
 func TestTLSUntilThereIsACertificate(t *testing.T) {
+	t.Parallel()
 	a, dir := newAuthority(t), t.TempDir()
 	challenges := filepath.Join(t.TempDir(), "acme.sock")
 	l, err := net.Listen("unix", challenges)
@@ -610,6 +611,7 @@ func TestTLSAddressChanges(t *testing.T) {
 // TestTLSDrainLosesNothing drains an edge again and again under requests on
 // kept connections and on new ones.
 func TestTLSDrainLosesNothing(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	cert, key, _ := a.write(t.TempDir(), "shop", "shop.test")
 	h := newHost(t, "web", "tls:8443")

@@ -100,6 +100,7 @@ func TestReportsKeepComing(t *testing.T) {
 
 // An edge that ends says its last word.
 func TestLastWord(t *testing.T) {
+	t.Parallel()
 	good := saying(t, "good")
 	r, _, addr := setup(t, Config{}, good)
 	r.apply(canary(2, good, good, 0.5))
@@ -131,6 +132,7 @@ func TestLastWord(t *testing.T) {
 
 // Whoever watches and takes nothing holds nobody up, not even the end.
 func TestWatcherThatTakesNothing(t *testing.T) {
+	t.Parallel()
 	good := saying(t, "good")
 	r, _, addr := setup(t, Config{}, good)
 	bad := app(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); io.WriteString(w, "bad") })
