@@ -43,19 +43,23 @@ func (x *exchange) logged() {
 	if l == nil {
 		return
 	}
-	x.remember()
 	if x.access.lane == 0 {
 		x.access.lane = lanes.Add(1)
 	}
-	now := x.edge.now()
+	now := x.now()
 	s := l.open(x.access.lane, now)
 	if s == nil {
 		return
 	}
-	if x.access.split < 0 {
-		s.buf = x.appendJSON(s.buf, &s.clock, l.app, now)
+	p := l.policy.Load()
+	json := jsonLines(p)
+	if x.access.noted {
+		json = x.access.split < 0
+	}
+	if json {
+		s.buf = x.appendJSON(s.buf, &s.clock, l.app, p, now)
 	} else {
-		s.buf = x.appendCommon(s.buf, &s.clock)
+		s.buf = x.appendCommon(s.buf, &s.clock, p)
 	}
 	l.shut(s)
 }
@@ -126,10 +130,15 @@ func (x *exchange) remember() {
 	p := l.policy.Load()
 	a.noted, a.note = true, a.note[:0]
 	if jsonLines(p) {
-		x.noteJSON(p)
-	} else {
-		x.noteCommon(p)
+		a.note, a.split = x.appendAskedJSON(a.note, p), -1
+		return
 	}
+	a.note = append(a.note, x.fw.Peer...)
+	a.note = append(a.note, ` - - `...)
+	a.split = len(a.note)
+	a.note = x.appendAsked(a.note, p)
+	a.mid = len(a.note)
+	a.note = x.appendAgent(a.note, p)
 }
 
 func (x *exchange) protocol() string {
@@ -169,9 +178,8 @@ func (x *exchange) loggedReferer(p *gapless.AccessLog) []byte {
 	return v
 }
 
-// noteJSON notes the request as the end of a JSON object.
-func (x *exchange) noteJSON(p *gapless.AccessLog) {
-	b := x.access.note
+// appendAskedJSON appends the request as the end of a JSON object.
+func (x *exchange) appendAskedJSON(b []byte, p *gapless.AccessLog) []byte {
 	b = append(b, `,"client":`...)
 	b = appendQuoted(b, x.fw.Peer, loggedValue)
 	b = append(b, `,"method":`...)
@@ -201,16 +209,12 @@ func (x *exchange) noteJSON(p *gapless.AccessLog) {
 		b = append(b, `,"referer":`...)
 		b = appendQuoted(b, v, loggedValue)
 	}
-	x.access.note, x.access.split = b, -1
+	return b
 }
 
-// noteCommon notes the request as the beginning and end of a line of the
-// common log format, or the combined one.
-func (x *exchange) noteCommon(p *gapless.AccessLog) {
-	b := x.access.note
-	b = append(b, x.fw.Peer...)
-	b = append(b, ` - - `...)
-	x.access.split = len(b)
+// appendAsked appends the first line of the request as the common log format
+// has it.
+func (x *exchange) appendAsked(b []byte, p *gapless.AccessLog) []byte {
 	b = append(b, '"')
 	b = appendEscaped(b, x.req.Method(), loggedValue)
 	b = append(b, ' ')
@@ -222,19 +226,23 @@ func (x *exchange) noteCommon(p *gapless.AccessLog) {
 	}
 	b = append(b, ' ')
 	b = append(b, x.protocol()...)
-	b = append(b, '"')
-	x.access.mid = len(b)
-	if p.Format == gapless.AccessCombined {
-		for _, v := range [...][]byte{x.loggedReferer(p), x.req.Value("user-agent")} {
-			b = append(b, ` "`...)
-			if len(v) == 0 {
-				b = append(b, '-')
-			}
-			b = appendEscaped(b, v, loggedValue)
-			b = append(b, '"')
-		}
+	return append(b, '"')
+}
+
+// appendAgent appends what the combined format has beyond the common one.
+func (x *exchange) appendAgent(b []byte, p *gapless.AccessLog) []byte {
+	if p.Format != gapless.AccessCombined {
+		return b
 	}
-	x.access.note = b
+	for _, v := range [...][]byte{x.loggedReferer(p), x.req.Value("user-agent")} {
+		b = append(b, ` "`...)
+		if len(v) == 0 {
+			b = append(b, '-')
+		}
+		b = appendEscaped(b, v, loggedValue)
+		b = append(b, '"')
+	}
+	return b
 }
 
 func (x *exchange) loggedStatus() int64 {
@@ -245,7 +253,7 @@ func (x *exchange) loggedStatus() int64 {
 }
 
 // appendJSON appends the whole line: the answer first, then the request.
-func (x *exchange) appendJSON(b []byte, w *wallClock, app string, now int64) []byte {
+func (x *exchange) appendJSON(b []byte, w *wallClock, app string, p *gapless.AccessLog, now int64) []byte {
 	b = append(b, `{"time":"`...)
 	b = append(b, w.iso[:]...)
 	b = append(b, byte('0'+w.milli/100), byte('0'+w.milli/10%10), byte('0'+w.milli%10))
@@ -285,7 +293,11 @@ func (x *exchange) appendJSON(b []byte, w *wallClock, app string, now int64) []b
 	case x.cut:
 		b = append(b, `,"end":"broke off"`...)
 	}
-	b = append(b, x.access.note...)
+	if x.access.noted {
+		b = append(b, x.access.note...)
+	} else {
+		b = x.appendAskedJSON(b, p)
+	}
 	return append(b, "}\n"...)
 }
 
@@ -314,18 +326,31 @@ func (x *exchange) appendEvidence(b []byte) []byte {
 }
 
 // appendCommon appends a line of the common or combined format.
-func (x *exchange) appendCommon(b []byte, w *wallClock) []byte {
+func (x *exchange) appendCommon(b []byte, w *wallClock, p *gapless.AccessLog) []byte {
 	a := &x.access
-	b = append(b, a.note[:a.split]...)
-	b = append(b, '[')
+	if a.noted {
+		b = append(b, a.note[:a.split]...)
+		b = append(b, '[')
+	} else {
+		b = append(b, x.fw.Peer...)
+		b = append(b, ` - - [`...)
+	}
 	b = append(b, w.clf[:]...)
 	b = append(b, `] `...)
-	b = append(b, a.note[a.split:a.mid]...)
+	if a.noted {
+		b = append(b, a.note[a.split:a.mid]...)
+	} else {
+		b = x.appendAsked(b, p)
+	}
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, x.loggedStatus(), 10)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, a.bytes, 10)
-	b = append(b, a.note[a.mid:]...)
+	if a.noted {
+		b = append(b, a.note[a.mid:]...)
+	} else {
+		b = x.appendAgent(b, p)
+	}
 	return append(b, '\n')
 }
 
@@ -416,13 +441,15 @@ func appendEscaped(b, v []byte, limit int) []byte {
 	if cut {
 		v = v[:limit]
 	}
-	for _, c := range v {
+	from := 0
+	for i, c := range v {
 		if c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			b = append(b, v[from:i]...)
 			b = append(b, '\\', 'x', upperDigits[c>>4], upperDigits[c&15])
-			continue
+			from = i + 1
 		}
-		b = append(b, c)
 	}
+	b = append(b, v[from:]...)
 	if cut {
 		b = append(b, "..."...)
 	}

@@ -248,19 +248,22 @@ func (e *Edge) build(t gapless.Table) *state {
 			k++
 			continue
 		}
+		delete(e.counted, [2]string{e.counts[k].app, e.counts[k].release})
 		e.counts = append(e.counts[:k:k], e.counts[k+1:]...)
 	}
 	return st
 }
 
 func (e *Edge) count(app, release string) *traffic {
-	for _, t := range e.counts {
-		if t.app == app && t.release == release {
-			return t
+	k := [2]string{app, release}
+	t := e.counted[k]
+	if t == nil {
+		t = &traffic{app: app, release: release, tempo: tempo{at: e.now()}}
+		if e.counted == nil {
+			e.counted = map[[2]string]*traffic{}
 		}
+		e.counts, e.counted[k] = append(e.counts, t), t
 	}
-	t := &traffic{app: app, release: release, tempo: tempo{at: e.now()}}
-	e.counts = append(e.counts, t)
 	return t
 }
 

@@ -30,7 +30,7 @@ func (x *exchange) free() {
 func (x *exchange) clear() {
 	x.release(0)
 	putBuffer(x.spare)
-	x.spare, x.client, x.watch = nil, nil, nil
+	x.spare, x.client, x.watch, x.clock = nil, nil, nil, nil
 	x.chosen, x.last, x.lastDied, x.failedBy, x.tried = nil, nil, nil, nil, [maxTries]*instance{}
 	x.peer = netip.Addr{}
 }

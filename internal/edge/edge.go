@@ -3,7 +3,6 @@ package edge
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"gapless"
+	"gapless/internal/edge/h1"
 )
 
 // Edge is one running generation.
@@ -47,8 +47,9 @@ type Edge struct {
 	loops      []*loop    // none: goroutines serve everything
 	listeners  map[string]*listener
 	instances  map[target]*instance
-	counts     []*traffic         // oldest first
-	budgets    map[string]*budget // per app
+	counts     []*traffic             // oldest first
+	counted    map[[2]string]*traffic // the same by app and release
+	budgets    map[string]*budget     // per app
 	leases     map[string]*lease
 	mirrors    map[string]*mirror               // per app
 	paced      map[string]gapless.LatencyLimits // per app
@@ -341,11 +342,7 @@ func newStart() string { return fmt.Sprintf("%016x", rand.Uint64()) }
 
 // newID makes a request id: 128 random bits in hex.
 func newID(id *[32]byte) []byte {
-	var b [16]byte
-	hi, lo := rand.Uint64(), rand.Uint64()
-	for i := range 8 {
-		b[i], b[8+i] = byte(hi>>(8*i)), byte(lo>>(8*i))
-	}
-	hex.Encode(id[:], b[:])
+	h1.PutHex(id[:16], rand.Uint64())
+	h1.PutHex(id[16:], rand.Uint64())
 	return id[:]
 }

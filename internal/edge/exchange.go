@@ -59,6 +59,7 @@ func (w *watch) rest() {
 // exchange is one request and its answer. It is used again and again.
 type exchange struct {
 	edge     *Edge
+	clock    *int64 // of the loop that has it; nil: see now
 	client   client
 	watch    *watch
 	lim      *limits    // of the route, or the defaults
@@ -175,6 +176,14 @@ func (x *exchange) begin(e *Edge, now int64) {
 	x.chunk, x.bodyLeft, x.bodyDone = h1.Chunk{}, 0, true
 	x.body, x.rest = nil, nil
 	x.session, x.invited, x.hsts = session{}, nil, ""
+}
+
+// now is the edge clock. A loop reads it once for a few events.
+func (x *exchange) now() int64 {
+	if x.clock != nil {
+		return *x.clock
+	}
+	return x.edge.now()
 }
 
 // frame divides what came after the head into this request's body and the

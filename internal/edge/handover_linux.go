@@ -44,6 +44,9 @@ func (l *loop) handOver(c *loopClient, h handover) {
 		epollCtl(l.ep, unix.EPOLL_CTL_DEL, c.fd, nil)
 	}
 	c.x = nil
+	if x != nil {
+		x.clock = nil
+	}
 	go l.edge.takeOver(l, c, x, h)
 }
 

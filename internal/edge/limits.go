@@ -89,38 +89,39 @@ var (
 )
 
 // forbids says which limit of its route a request breaks by what it is. It
-// counts nothing and may be asked again.
-func (l *limits) forbids(x *exchange) own {
+// counts nothing and may be asked again. nil: none.
+func (l *limits) forbids(x *exchange) *own {
 	if l.maintenance != nil {
 		if o := l.maintenance.answer(x); o.status != 0 {
-			return o
+			said := o // only what is said is allocated
+			return &said
 		}
 	}
 	switch {
 	case l.headSize < maxHead && x.req.Size > l.headSize, l.headFields < h1.MaxFields && x.req.FieldCount() > l.headFields:
-		return headLarge
+		return &headLarge
 	case l.body > 0 && (x.req.ContentLength > l.body || x.chunk.Data() > l.body):
-		return tooLarge
+		return &tooLarge
 	}
-	return own{}
+	return nil
 }
 
 // admit counts the request in: it takes a token of its client's address and
-// room for its buffers, which ended gives back. A status: it is not admitted.
+// room for its buffers, which ended gives back. nil: it is admitted.
 // It is asked once for a request.
-func (x *exchange) admit() own {
+func (x *exchange) admit() *own {
 	if x.lim.rate.every > 0 {
-		if a := x.from(); a.IsValid() && !contains(x.lim.exempt, a) && !x.edge.meter.take(x.lim.rate, x.lim.seed, a, x.edge.now()) {
+		if a := x.from(); a.IsValid() && !contains(x.lim.exempt, a) && !x.edge.meter.take(x.lim.rate, x.lim.seed, a, x.now()) {
 			x.edge.shed.requests.Add(1)
-			return manyRequests
+			return &manyRequests
 		}
 	}
 	if !x.edge.room.take(exchangeRoom-x.claim, x.edge.room.max) {
 		x.edge.shed.overload.Add(1)
-		return overloaded
+		return &overloaded
 	}
 	x.claim = exchangeRoom
-	return own{}
+	return nil
 }
 
 // shed counts what the edge refused to protect itself.
@@ -170,7 +171,7 @@ const forwardedFor = "X-Forwarded-For"
 
 // due is when something that begins now and may take d is over, which is
 // never later than the end of the request's whole time.
-func (x *exchange) due(d time.Duration) int64 { return x.dueFrom(x.edge.now(), d) }
+func (x *exchange) due(d time.Duration) int64 { return x.dueFrom(x.now(), d) }
 
 func (x *exchange) dueFrom(now int64, d time.Duration) int64 {
 	due := now + int64(d)
@@ -195,7 +196,7 @@ func (x *exchange) lastBy() int64 {
 // late reports whether the whole time of the request is over.
 func (x *exchange) late() bool {
 	last := x.lastBy()
-	return last != 0 && x.edge.now() >= last
+	return last != 0 && x.now() >= last
 }
 
 // patience is how long the next bytes of a body may take: a silent client has

@@ -172,7 +172,7 @@ func (l *loop) advance(c *loopClient, from int) (more bool) {
 			return false
 		}
 	}
-	x.client, x.watch, x.listener, x.http2, x.addr = nil, &l.watch, c.door.l.addr, false, c.addr
+	x.client, x.watch, x.clock, x.listener, x.http2, x.addr = nil, &l.watch, &l.now, c.door.l.addr, false, c.addr
 	x.begin(e, l.now)
 	if x.frame(x.in[x.req.Size:x.n]) != nil {
 		l.handOver(c, handover{})
@@ -199,11 +199,11 @@ func (l *loop) advance(c *loopClient, from int) (more bool) {
 	x.fw = h1.Forward{Peer: c.peer[:c.size], Trusted: c.trusted, Proto: "http", Port: c.door.port, RequestID: x.id[:]}
 	st := e.state.Load()
 	r, o := x.choose(st)
-	if o.status == 0 {
+	if o == nil {
 		o = x.admit()
 	}
-	if o.status != 0 {
-		return l.say(c, o)
+	if o != nil {
+		return l.say(c, *o)
 	}
 	x.toss(r)
 	c.st, c.r = st, r
@@ -288,6 +288,7 @@ func (l *loop) exchange() (x *exchange) {
 	} else {
 		x = exchanges.Get().(*exchange)
 		x.in = getBuffer()
+		x.access.lane = uint32(l.id) + 1 // what a loop writes stays near it
 	}
 	x.n = 0
 	return x

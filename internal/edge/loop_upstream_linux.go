@@ -100,8 +100,8 @@ func (l *loop) forward(c *loopClient) {
 	}
 	c.i = i
 	u := l.get(i)
-	if u != nil && !x.req.Safe && lookAt(u.fd) != quiet {
-		l.drop(u) // it cannot be repeated, so it must not meet a dead connection
+	if u != nil && (!x.req.Safe || l.answering) && lookAt(u.fd) != quiet {
+		l.drop(u) // what cannot be repeated must not meet a dead connection; and see serve
 		u = nil
 	}
 	if u == nil {
@@ -277,7 +277,7 @@ func (l *loop) readUpstream(u *loopUpstream) {
 		}
 		b := l.in
 		if c.phase == waiting {
-			b = b[:bufferSize]
+			b = b[answerRoom : answerRoom+bufferSize]
 			copy(b, u.part.bytes(u.n))
 		}
 		n, errno := receive(u.fd, b[u.n:])
@@ -370,8 +370,20 @@ func (l *loop) answer(c *loopClient, b []byte) {
 	if !done {
 		x.release(streamRoom)
 	}
-	l.deliver(c, append(w, first...), done)
+	if x.mode == noBody || x.mode == untilClose || x.plain {
+		l.deliver(c, append(w, first...), done)
+		return
+	}
+	// The body stays where it is, and the head goes before it.
+	body := answerRoom + x.resp.Size
+	head := body - len(w)
+	copy(l.in[head:], w)
+	l.deliver(c, l.in[head:body+len(first)], done)
 }
+
+// answerRoom is where in a loop's buffer answers are read to: what is before
+// it has room for a head that becomes longer.
+const answerRoom = bufferSize
 
 // endless: events, which end only when somebody ends them.
 func (x *exchange) endless() bool { return x.resp.EventStream && x.resp.ContentLength < 0 }

@@ -38,7 +38,7 @@ func (x *exchange) relay(i *instance, u *upstream, buf *buffer, n int) outcome {
 // headed counts the head of the final answer.
 func (x *exchange) headed(i *instance) {
 	x.status = x.resp.Status
-	x.chosen.traffic.answered(i, x.status, time.Duration(x.edge.now()-x.started)-x.held)
+	x.chosen.traffic.answered(i, x.status, time.Duration(x.now()-x.started)-x.held)
 	x.watch.answerDue.Store(x.lastBy())
 	if x.pump != nil {
 		x.pump.begins()

@@ -12,12 +12,11 @@ import (
 func (x *exchange) run(ctx context.Context) {
 	st := x.edge.state.Load()
 	r, o := x.choose(st)
-	if o.status != 0 {
-		x.say(o)
-		return
+	if o == nil {
+		o = x.admit()
 	}
-	if o := x.admit(); o.status != 0 {
-		x.say(o)
+	if o != nil {
+		x.say(*o)
 		return
 	}
 	x.toss(r)
@@ -25,22 +24,23 @@ func (x *exchange) run(ctx context.Context) {
 }
 
 // choose finds the route of the request. It counts nothing and may be called
-// again. A status in the second result: the edge answers this itself.
-func (x *exchange) choose(st *state) (*route, own) {
+// again. A second result: the edge answers this itself.
+func (x *exchange) choose(st *state) (*route, *own) {
 	r := x.place(st)
 	if r == nil {
-		return nil, noRoute
+		return nil, &noRoute
 	}
 	if x.moved != nil {
 		if o := x.movedTo(st); o.status != 0 {
-			return nil, o
+			said := o
+			return nil, &said
 		}
 	}
 	x.lim = r.limits
-	if o := x.lim.forbids(x); o.status != 0 {
+	if o := x.lim.forbids(x); o != nil {
 		return nil, o
 	}
-	return r, own{}
+	return r, nil
 }
 
 // toss gives the request to a release of its route, for good.

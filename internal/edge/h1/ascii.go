@@ -1,6 +1,9 @@
 package h1
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // token maps the characters of a token to lower case, all others to 0.
 var token = func() (t [256]byte) {
@@ -16,29 +19,79 @@ var token = func() (t [256]byte) {
 	return t
 }()
 
-// hasControl reports whether v has a control character other than TAB.
-// Eight bytes at a time: this is the hottest loop of the parser.
-func hasControl(v []byte) bool {
-	const ones, high = 0x0101010101010101, 0x8080808080808080
-	for len(v) >= 8 {
-		x := binary.LittleEndian.Uint64(v)
-		low := (x - ones*0x20) & ^x & high
-		del := x ^ ones*0x7f
-		if (low|(del-ones)&^del&high) != 0 && slowControl(v[:8]) {
-			return true
+// Eight bytes at a time: what is looked for in every byte of a head is the
+// hottest loop of the parser.
+const ones, high = 0x0101010101010101, 0x8080808080808080
+
+// below marks the bytes of x that are less than n, which is at most 0x80, by
+// their high bit. Marks above the lowest one may be wrong.
+func below(x, n uint64) uint64 { return (x - ones*n) & ^x & high }
+
+// same marks the bytes of x that are c, as below does.
+func same(x, c uint64) uint64 { return below(x^ones*c, 1) }
+
+// control returns the offset from k on of the first control character other
+// than TAB; len(b) if there is none.
+func control(b []byte, k int) int {
+	for k+8 <= len(b) {
+		x := binary.LittleEndian.Uint64(b[k:])
+		m := below(x, 0x20) | same(x, 0x7f)
+		if m == 0 {
+			k += 8
+			continue
 		}
-		v = v[8:]
+		if k += bits.TrailingZeros64(m) / 8; b[k] != '\t' {
+			return k
+		}
+		k++
 	}
-	return slowControl(v)
+	for k < len(b) && (b[k] >= 0x20 && b[k] != 0x7f || b[k] == '\t') {
+		k++
+	}
+	return k
 }
 
-func slowControl(v []byte) bool {
-	for _, c := range v {
-		if (c < 0x20 && c != '\t') || c == 0x7f {
-			return true
+func hasControl(v []byte) bool { return control(v, 0) < len(v) }
+
+// targetEnd returns the offset from k on of the first byte that cannot be in
+// a request target; len(b) if there is none.
+func targetEnd(b []byte, k int) int {
+	for ; k+8 <= len(b); k += 8 {
+		x := binary.LittleEndian.Uint64(b[k:])
+		if m := below(x, '!') | same(x, 0x7f) | same(x, '#'); m != 0 {
+			return k + bits.TrailingZeros64(m)/8
 		}
 	}
-	return false
+	for k < len(b) && b[k] > ' ' && b[k] != 0x7f && b[k] != '#' {
+		k++
+	}
+	return k
+}
+
+// tokenEnd returns the offset from k on of the first byte that cannot be in a token.
+func tokenEnd(b []byte, k int) int {
+	for k < len(b) && token[b[k]] != 0 {
+		k++
+	}
+	return k
+}
+
+// ended reports whether there is a CRLF at k.
+func ended(b []byte, k int) bool { return k+1 < len(b) && b[k] == '\r' && b[k+1] == '\n' }
+
+// named reports whether b is s, which has small letters, digits and hyphens
+// only, whatever the case of its letters. b has no control character but TAB:
+// with those it would not be exact.
+func named(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i, c := range b {
+		if c|0x20 != s[i] {
+			return false
+		}
+	}
+	return true
 }
 
 func lower(c byte) byte {

@@ -127,49 +127,39 @@ func (h *Head) HasBody() bool { return h.Chunked || h.ContentLength > 0 }
 func (h *Head) parseFields(p int, request bool) (bool, *Refusal) {
 	b := h.src
 	hosts, codings, connections, traces := 0, 0, 0, 0
-	for {
-		i := bytes.IndexByte(b[p:], '\n')
-		if i < 0 {
-			return false, nil
+	for !ended(b, p) {
+		colon := tokenEnd(b, p)
+		if colon == p || colon == len(b) || b[colon] != ':' {
+			return h.oddField(p)
 		}
-		if i == 0 || b[p+i-1] != '\r' {
-			return false, errEnding
-		}
-		if i == 1 {
-			h.Size = p + 2
-			break
+		to := control(b, colon+1)
+		if !ended(b, to) {
+			return h.oddField(p)
 		}
 		if h.n == MaxFields {
 			return false, errFields
 		}
-		end := p + i + 1
-		line := b[p : end-2]
-		j := 0
-		for j < len(line) && token[line[j]] != 0 {
-			j++
-		}
-		if j == 0 || j == len(line) || line[j] != ':' {
-			return false, errField
-		}
-		if hasControl(line[j+1:]) {
-			return false, errControl
-		}
-		from, to := j+1, len(line)
-		for from < to && (line[from] == ' ' || line[from] == '\t') {
+		end := to + 2
+		from := colon + 1
+		for from < to && (b[from] == ' ' || b[from] == '\t') {
 			from++
 		}
-		for to > from && (line[to-1] == ' ' || line[to-1] == '\t') {
+		for to > from && (b[to-1] == ' ' || b[to-1] == '\t') {
 			to--
 		}
 		f := &h.fields[h.n]
 		h.n++
 		*f = field{
 			start: uint16(p), end: uint16(end),
-			name:  span{uint16(p), uint16(p + j)},
-			value: span{uint16(p + from), uint16(p + to)},
-			kind:  classify(line[:j]),
+			name:  span{uint16(p), uint16(colon)},
+			value: span{uint16(from), uint16(to)},
+			kind:  classify(b[p:colon]),
 		}
-		v := line[from:to]
+		p = end
+		if f.kind == plain {
+			continue
+		}
+		v := b[from:to]
 		switch f.kind {
 		case host:
 			if !request {
@@ -220,8 +210,8 @@ func (h *Head) parseFields(p int, request bool) (bool, *Refusal) {
 		case contentType:
 			h.EventStream = h.EventStream || hasPrefixFold(v, "text/event-stream")
 		}
-		p = end
 	}
+	h.Size = p + 2
 	if h.Chunked && h.ContentLength >= 0 {
 		return false, errFraming
 	}
@@ -239,6 +229,26 @@ func (h *Head) parseFields(p int, request bool) (bool, *Refusal) {
 		h.Close = true
 	}
 	return true, nil
+}
+
+// oddField says what is wrong with the line at p, which is not a field: it may
+// only be incomplete.
+func (h *Head) oddField(p int) (bool, *Refusal) {
+	b := h.src[p:]
+	i := bytes.IndexByte(b, '\n')
+	switch {
+	case i < 0:
+		return false, nil
+	case i == 0 || b[i-1] != '\r':
+		return false, errEnding
+	case h.n == MaxFields:
+		return false, errFields
+	}
+	line := b[:i-1]
+	if colon := tokenEnd(line, 0); colon == 0 || colon == len(line) || line[colon] != ':' {
+		return false, errField
+	}
+	return false, errControl
 }
 
 // readConnection reads the tokens of all Connection fields and takes the
@@ -261,11 +271,11 @@ func (h *Head) readConnection(wants bool) *Refusal {
 			}
 			switch {
 			case len(t) == 0:
-			case equalFold(t, "close"):
+			case named(t, "close"):
 				h.Close = true
-			case equalFold(t, "keep-alive"):
+			case named(t, "keep-alive"):
 				h.KeepAlive = true
-			case equalFold(t, "upgrade"):
+			case named(t, "upgrade"):
 				h.Upgrade = wants && !h.HTTP10
 			default:
 				if err := h.nominate(t); err != nil {
@@ -321,97 +331,43 @@ func (h *Head) Value(name string) []byte {
 	return nil
 }
 
+// names are the fields that mean something here, in lower case.
+var names = [...]struct {
+	name string
+	kind kind
+}{
+	{"te", te}, {"host", host}, {"expect", expect}, {"cookie", cookie}, {"upgrade", upgrade}, {"forwarded", forwarded},
+	{"connection", connection}, {"keep-alive", keepAlive}, {"tracestate", traceState}, {"traceparent", traceParent},
+	{"content-type", contentType}, {"x-request-id", requestID}, {"content-length", length}, {"transfer-encoding", coding},
+	{"x-forwarded-for", forwardedFor}, {"x-forwarded-host", forwardedHost}, {"x-forwarded-port", forwardedPort},
+	{"x-forwarded-proto", forwardedProto}, {"x-forwarded-prefix", forwardedPrefix}, {"x-real-ip", peerClaim},
+	{"x-gapless-mirror", peerClaim}, // only the edge says that a request is a copy
+	{"http2-settings", hop}, {"proxy-connection", hop}, {"proxy-authenticate", hop}, {"proxy-authorization", hop},
+}
+
+// slots has each of names where slot says, as its number plus one.
+var slots = func() (at [64]uint8) {
+	for i, n := range names {
+		at[slot([]byte(n.name))] = uint8(i + 1)
+	}
+	return at
+}()
+
+// slot is where to look for a name: no two of names have the same, so that one
+// comparison tells.
+func slot(name []byte) int {
+	n := len(name)
+	return (2*n + int(name[0]|0x20) + 7*int(name[n*3/4]|0x20)) % 64
+}
+
+// classify finds out what the name of a field means.
 func classify(name []byte) kind {
-	switch len(name) {
-	case 2:
-		if equalFold(name, "te") {
-			return te
-		}
-	case 4:
-		if equalFold(name, "host") {
-			return host
-		}
-	case 6:
-		if equalFold(name, "expect") {
-			return expect
-		}
-		if equalFold(name, "cookie") {
-			return cookie
-		}
-	case 7:
-		if equalFold(name, "upgrade") {
-			return upgrade
-		}
-	case 9:
-		if equalFold(name, "forwarded") {
-			return forwarded
-		}
-		if equalFold(name, "x-real-ip") {
-			return peerClaim
-		}
-	case 10:
-		if equalFold(name, "tracestate") {
-			return traceState
-		}
-		if equalFold(name, "connection") {
-			return connection
-		}
-		if equalFold(name, "keep-alive") {
-			return keepAlive
-		}
-	case 11:
-		if equalFold(name, "traceparent") {
-			return traceParent
-		}
-	case 12:
-		if equalFold(name, "content-type") {
-			return contentType
-		}
-		if equalFold(name, "x-request-id") {
-			return requestID
-		}
-	case 14:
-		if equalFold(name, "content-length") {
-			return length
-		}
-		if equalFold(name, "http2-settings") {
-			return hop
-		}
-	case 15:
-		if equalFold(name, "x-forwarded-for") {
-			return forwardedFor
-		}
-	case 16:
-		if equalFold(name, "x-gapless-mirror") { // only the edge says that a request is a copy
-			return peerClaim
-		}
-		if equalFold(name, "x-forwarded-host") {
-			return forwardedHost
-		}
-		if equalFold(name, "x-forwarded-port") {
-			return forwardedPort
-		}
-		if equalFold(name, "proxy-connection") {
-			return hop
-		}
-	case 17:
-		if equalFold(name, "transfer-encoding") {
-			return coding
-		}
-		if equalFold(name, "x-forwarded-proto") {
-			return forwardedProto
-		}
-	case 18:
-		if equalFold(name, "proxy-authenticate") {
-			return hop
-		}
-		if equalFold(name, "x-forwarded-prefix") {
-			return forwardedPrefix
-		}
-	case 19:
-		if equalFold(name, "proxy-authorization") {
-			return hop
-		}
+	at := slots[slot(name)]
+	if at == 0 {
+		return plain
+	}
+	if n := &names[at-1]; named(name, n.name) {
+		return n.kind
 	}
 	return plain
 }

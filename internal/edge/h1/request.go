@@ -2,6 +2,9 @@ package h1
 
 import "bytes"
 
+// maxMethod is the most bytes of a method.
+const maxMethod = 32
+
 // ParseRequest reads the request head at the start of b. It returns false
 // and no refusal while the head is not complete.
 func (h *Head) ParseRequest(b []byte) (bool, *Refusal) {
@@ -13,47 +16,21 @@ func (h *Head) ParseRequest(b []byte) (bool, *Refusal) {
 	if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' { // one empty line before a request is allowed
 		start = 2
 	}
-	i := bytes.IndexByte(b[start:], '\n')
-	if i < 0 {
-		return h.incomplete()
-	}
-	end := start + i // of the line, at LF
-	if i < 1 || b[end-1] != '\r' {
-		return false, errEnding
-	}
-	line := b[start : end-1]
-	h.line = span{uint16(start), uint16(end - 1)}
-	sp := bytes.IndexByte(line, ' ')
-	last := bytes.LastIndexByte(line, ' ')
-	if sp <= 0 || last <= sp+1 || sp > 32 {
-		return false, errLine
-	}
-	for _, c := range line[:sp] {
-		if token[c] == 0 {
-			return false, errLine
+	p := h.ordinaryLine(start)
+	if p == 0 {
+		var err *Refusal
+		if p, err = h.requestLine(start); err != nil {
+			return false, err
+		}
+		if p == 0 {
+			return h.incomplete()
 		}
 	}
-	switch v := line[last+1:]; {
-	case string(v) == "HTTP/1.1":
-	case string(v) == "HTTP/1.0":
-		h.HTTP10 = true
-	case len(v) == 8 && string(v[:5]) == "HTTP/" && v[5] >= '0' && v[5] <= '9' && v[6] == '.' && v[7] >= '0' && v[7] <= '9':
-		return false, errVersion
-	default:
-		return false, errLine
-	}
-	h.method = span{uint16(start), uint16(start + sp)}
-	h.target = span{uint16(start + sp + 1), uint16(start + last)}
-	for _, c := range line[sp+1 : last] {
-		if c <= ' ' || c == 0x7f || c == '#' {
-			return false, errTarget
-		}
-	}
-	method := line[:sp]
+	method := h.of(h.method)
 	if string(method) == "CONNECT" {
 		return false, errConnect
 	}
-	done, err := h.parseFields(end+1, true)
+	done, err := h.parseFields(p, true)
 	if err != nil {
 		return false, err
 	}
@@ -76,6 +53,67 @@ func (h *Head) ParseRequest(b []byte) (bool, *Refusal) {
 	}
 	h.WebSocket = h.WebSocket && h.Upgrade
 	return true, nil
+}
+
+// ordinaryLine reads a whole request line of HTTP/1.1 at start without faults
+// and returns where it ends; 0: it is anything else.
+func (h *Head) ordinaryLine(start int) int {
+	const version = " HTTP/1.1\r\n"
+	b := h.src
+	sp := tokenEnd(b, start)
+	if sp == start || sp > start+maxMethod || sp >= len(b) || b[sp] != ' ' {
+		return 0
+	}
+	end := targetEnd(b, sp+1)
+	if end == sp+1 || len(b)-end < len(version) || string(b[end:end+len(version)]) != version {
+		return 0
+	}
+	h.line = span{uint16(start), uint16(end + len(version) - 2)}
+	h.method, h.target = span{uint16(start), uint16(sp)}, span{uint16(sp + 1), uint16(end)}
+	return end + len(version)
+}
+
+// requestLine reads any request line at start and returns where it ends; 0: it
+// is not complete.
+func (h *Head) requestLine(start int) (int, *Refusal) {
+	b := h.src
+	i := bytes.IndexByte(b[start:], '\n')
+	if i < 0 {
+		return 0, nil
+	}
+	end := start + i // of the line, at LF
+	if i < 1 || b[end-1] != '\r' {
+		return 0, errEnding
+	}
+	line := b[start : end-1]
+	h.line = span{uint16(start), uint16(end - 1)}
+	sp := bytes.IndexByte(line, ' ')
+	last := bytes.LastIndexByte(line, ' ')
+	if sp <= 0 || last <= sp+1 || sp > maxMethod {
+		return 0, errLine
+	}
+	for _, c := range line[:sp] {
+		if token[c] == 0 {
+			return 0, errLine
+		}
+	}
+	switch v := line[last+1:]; {
+	case string(v) == "HTTP/1.1":
+	case string(v) == "HTTP/1.0":
+		h.HTTP10 = true
+	case len(v) == 8 && string(v[:5]) == "HTTP/" && v[5] >= '0' && v[5] <= '9' && v[6] == '.' && v[7] >= '0' && v[7] <= '9':
+		return 0, errVersion
+	default:
+		return 0, errLine
+	}
+	h.method = span{uint16(start), uint16(start + sp)}
+	h.target = span{uint16(start + sp + 1), uint16(start + last)}
+	for _, c := range line[sp+1 : last] {
+		if c <= ' ' || c == 0x7f || c == '#' {
+			return 0, errTarget
+		}
+	}
+	return end + 1, nil
 }
 
 func (h *Head) incomplete() (bool, *Refusal) {
@@ -166,12 +204,16 @@ type Forward struct {
 // AppendRequest appends the head to send upstream: HTTP/1.1, origin form,
 // hop-by-hop fields taken out, X-Forwarded-* and X-Request-Id put in.
 func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
-	out = append(out, h.of(h.method)...)
-	out = append(out, ' ')
-	if h.target.from == h.target.to && string(h.of(h.method)) == "OPTIONS" {
-		out = append(out, '*') // of the whole server: RFC 9112 3.2.4
+	if fw.Strip == "" && h.target.from == h.method.to+1 { // as most are
+		out = append(out, h.src[h.method.from:h.target.to]...)
 	} else {
-		out = appendTarget(out, h.of(h.target), fw.Strip)
+		out = append(out, h.of(h.method)...)
+		out = append(out, ' ')
+		if h.target.from == h.target.to && string(h.of(h.method)) == "OPTIONS" {
+			out = append(out, '*') // of the whole server: RFC 9112 3.2.4
+		} else {
+			out = appendTarget(out, h.of(h.target), fw.Strip)
+		}
 	}
 	out = append(out, " HTTP/1.1\r\n"...)
 
@@ -232,22 +274,23 @@ func (h *Head) AppendRequest(out []byte, fw *Forward) []byte {
 		}
 	}
 	out = append(out, fw.Peer...)
-	out = append(out, "\r\n"...)
 	if !claims[forwardedProto] {
-		out = appendField(out, "X-Forwarded-Proto: ", fw.Proto)
+		out = append(out, "\r\nX-Forwarded-Proto: "...)
+		out = append(out, fw.Proto...)
 	}
 	if !claims[forwardedHost] {
-		out = append(out, "X-Forwarded-Host: "...)
+		out = append(out, "\r\nX-Forwarded-Host: "...)
 		if h.hostValue.to == 0 {
 			out = append(out, fw.Host...)
 		} else {
 			out = append(out, h.of(h.hostValue)...)
 		}
-		out = append(out, "\r\n"...)
 	}
 	if !claims[forwardedPort] {
-		out = appendField(out, "X-Forwarded-Port: ", fw.Port)
+		out = append(out, "\r\nX-Forwarded-Port: "...)
+		out = append(out, fw.Port...)
 	}
+	out = append(out, "\r\n"...)
 	// A proxy that said it only the other way has said more than this hop knows.
 	if hasForwarded || !fw.Trusted || !hasFor {
 		if h.hostValue.to == 0 {

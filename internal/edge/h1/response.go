@@ -10,25 +10,14 @@ func (h *Head) ParseResponse(b []byte) (bool, *Refusal) {
 		b = b[:MaxHead]
 	}
 	h.reset(b)
-	i := bytes.IndexByte(b, '\n')
-	if i < 0 {
+	p, err := h.statusLine()
+	if err != nil {
+		return false, err
+	}
+	if p == 0 {
 		return h.incomplete()
 	}
-	if i < 13 || b[i-1] != '\r' {
-		return false, errEnding
-	}
-	line := b[:i-1]
-	h.line = span{0, uint16(len(line))}
-	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || hasControl(line) {
-		return false, errLine
-	}
-	s := number(line[9:12])
-	if s < 100 || s > 999 {
-		return false, errLine
-	}
-	h.Status = int(s)
-	h.HTTP10 = line[7] == '0'
-	done, err := h.parseFields(i+1, false)
+	done, err := h.parseFields(p, false)
 	if err != nil {
 		return false, err
 	}
@@ -42,6 +31,33 @@ func (h *Head) ParseResponse(b []byte) (bool, *Refusal) {
 		return false, errFraming
 	}
 	return true, nil
+}
+
+// statusLine reads the first line and returns where it ends; 0: it is not complete.
+func (h *Head) statusLine() (int, *Refusal) {
+	b := h.src
+	i := control(b, 0)
+	if !ended(b, i) { // it has not ended yet, or is odd
+		i = bytes.IndexByte(b, '\n') - 1
+		if i == -2 {
+			return 0, nil
+		}
+	}
+	if i < 12 || b[i] != '\r' {
+		return 0, errEnding
+	}
+	line := b[:i]
+	h.line = span{0, uint16(i)}
+	if string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || hasControl(line) {
+		return 0, errLine
+	}
+	s := number(line[9:12])
+	if s < 100 || s > 999 {
+		return 0, errLine
+	}
+	h.Status = int(s)
+	h.HTTP10 = line[7] == '0'
+	return i + 2, nil
 }
 
 // Interim reports whether another response follows this one (1xx but 101).

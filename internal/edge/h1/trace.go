@@ -1,6 +1,9 @@
 package h1
 
-import "math/rand/v2"
+import (
+	"encoding/binary"
+	"math/rand/v2"
+)
 
 // validTrace reports whether v is a traceparent of W3C Trace Context.
 func validTrace(v []byte) bool {
@@ -40,12 +43,26 @@ func appendTrace(out, id []byte) []byte {
 	out = append(out, "traceparent: 00-"...)
 	out = append(out, id...)
 	out = append(out, '-')
-	const digits = "0123456789abcdef"
-	for n, k := rand.Uint64()|1, 0; k < 16; k++ {
-		out = append(out, digits[n>>60])
-		n <<= 4
-	}
-	return append(out, "-01\r\n"...)
+	out = append(out, "0123456789abcdef-01\r\n"...)
+	PutHex(out[len(out)-21:], rand.Uint64()|1)
+	return out
+}
+
+// PutHex writes 16 hex digits that say n, in an order of its own: for random
+// numbers. b has room for them.
+func PutHex(b []byte, n uint64) {
+	binary.LittleEndian.PutUint64(b, digits(uint32(n)))
+	binary.LittleEndian.PutUint64(b[8:], digits(uint32(n>>32)))
+}
+
+// digits makes eight hex digits of n, one in each byte.
+func digits(n uint32) uint64 {
+	x := uint64(n)
+	x = (x | x<<16) & 0x0000ffff0000ffff
+	x = (x | x<<8) & 0x00ff00ff00ff00ff
+	x = (x | x<<4) & 0x0f0f0f0f0f0f0f0f
+	letters := (x + ones*6) >> 4 & ones // where it is more than 9
+	return x + ones*'0' + letters*('a'-'9'-1)
 }
 
 // appendForwarded appends this hop as RFC 7239 says it.
