@@ -33,6 +33,7 @@ type Rollout struct {
 	Mirror     *MirrorCounts `json:"mirror,omitempty"`  // what became of copies of requests, if any were made
 	By         string        `json:"by,omitempty"`      // who asked for it, from the audit; told, not saved
 	Auto       bool          `json:"auto,omitempty"`    // no person asked for it: what was promoted failed while it was watched, see Reason
+	Missing    Missing       `json:"missing,omitzero"`  // what a proof that the candidate is not worse needs still
 
 	Metrics []MetricResult `json:"metrics,omitempty"` // from outside, that the candidate is judged by; in the order of its configuration
 }
@@ -41,6 +42,12 @@ type Rollout struct {
 type LogCount struct {
 	Text  string `json:"text"` // of the first one
 	Count int    `json:"count"`
+}
+
+// Missing is what a proof needs still; zero where that is not known.
+type Missing struct {
+	Requests uint64   `json:"requests,omitempty"` // about so many good ones of the candidate
+	For      Duration `json:"for,omitempty"`      // that they take at the present rate and share
 }
 
 // Outcome is how a rollout ended, or Running.

@@ -77,6 +77,7 @@ type DeployRequest struct {
 	Moved         bool              `json:"moved,omitempty"`          // the app's directory is another one than before, and that is meant
 	Replace       bool              `json:"replace,omitempty"`        // take a rollout that is under way back first
 	DespiteAlerts bool              `json:"despite_alerts,omitempty"` // begin although alerts of the app fire
+	UntilDecided  gapless.Duration  `json:"until_decided,omitempty"`  // judged steps wait for a decision for up to so long; 0: as the plan says
 	Kind          string            `json:"kind"`                     // "up" or "deploy"
 	App           gapless.App       `json:"app"`
 	Runtime       gapless.Runtime   `json:"runtime"`       // the node that the caller's PATH names; zero: the daemon looks itself

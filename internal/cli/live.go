@@ -234,6 +234,9 @@ func verdictLines(r gapless.Rollout) []string {
 	}
 	lines := []string{"  " + style.Render(word) + "  " + counts}
 	if line := needed(v); line != "" && r.Outcome == gapless.Running {
+		if r.Missing.For > 0 {
+			line += fmt.Sprintf(" · proven in about %s at the present rate", r.Missing.For)
+		}
 		lines = append(lines, "  "+faint.Render(line))
 	}
 	return lines

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,8 +19,15 @@ func (c *command) promote() *cobra.Command {
 		Short: "Give the new release all traffic now: skip what is left of judging and pausing",
 		Long: `Give the new release all traffic now and finish its rollout: what is left of
 judging and pausing is skipped. It still has to be ready, and is still taken
-back if it crashes on the way.`,
-	}, (*api.Client).Promote)
+back if it crashes on the way. What is not proven of it yet is told: that is
+what you accept.`,
+	}, func(client *api.Client, ctx context.Context, name string) (gapless.Rollout, error) {
+		r, err := client.Promote(ctx, name)
+		if text := accepted(r); err == nil && text != "" {
+			c.term.sayf("  %s", text)
+		}
+		return r, err
+	})
 }
 
 func (c *command) resume() *cobra.Command {
@@ -91,4 +99,32 @@ func (c *command) steer(cmd *cobra.Command, change func(*api.Client, context.Con
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// accepted says what a person accepts who promotes a release of which not
+// everything is proven; "" if nothing was judged, or all is proven.
+func accepted(r gapless.Rollout) string {
+	v := r.Verdict
+	switch {
+	case v == nil || v.Kind == gapless.NotWorse:
+		return ""
+	case v.NoData:
+		return "accepted without evidence: no request of " + r.To + " was judged"
+	}
+	text := "accepted as it is known now: "
+	if v.Bound > 0 && v.Bound < 1 {
+		text += fmt.Sprintf("at most %.3g points more bad answers than %s", 100*v.Bound, r.From)
+	} else {
+		text += "no bound on bad answers"
+	}
+	for _, p := range v.Proofs {
+		switch {
+		case p.Test == gapless.TestErrors:
+		case p.Proven:
+			text += fmt.Sprintf(", %s at most %s slower", p.Test, gapless.Percent(p.Margin))
+		default:
+			text += fmt.Sprintf(", %s not proven", p.Test)
+		}
+	}
+	return text + " (95 %)"
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -91,6 +92,7 @@ func (c *command) deploy() *cobra.Command {
 	var f appFlags
 	var w watchFlags
 	var replace, despite bool
+	var until time.Duration
 	cmd := &cobra.Command{
 		Use:   "deploy [script | -- command …]",
 		Short: "Ship what is in this directory as a new release, without a gap",
@@ -106,18 +108,22 @@ configuration · 3 taken back, the old release serves · 5 --timeout reached, th
 rollout goes on · 8 it waits for a person: gapless resume, promote or abort ·
 130 detached (Ctrl-C; the rollout goes on).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.ship(cmd, "deploy", &f, w, shipping{replace: replace, despite: despite}, args)
+			return c.ship(cmd, "deploy", &f, w, shipping{replace: replace, despite: despite, until: until}, args)
 		},
 	}
 	f.add(cmd)
 	w.add(cmd)
 	cmd.Flags().BoolVar(&replace, "replace", false, "take a rollout that is under way back first")
+	cmd.Flags().DurationVar(&until, "until-decided", 0, "let judged steps wait for a decision for up to so long, and ask a person then (exit code 8)")
 	cmd.Flags().BoolVar(&despite, "despite-alerts", false, "deploy although alerts of the app fire (see: gapless alerts)")
 	return cmd
 }
 
 // shipping is what is asked for beside the app itself.
-type shipping struct{ replace, despite bool }
+type shipping struct {
+	replace, despite bool
+	until            time.Duration
+}
 
 // ship sends the app to the daemon and watches its rollout.
 func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlags, ask shipping, args []string) error {
@@ -150,7 +156,7 @@ func (c *command) ship(cmd *cobra.Command, kind string, f *appFlags, w watchFlag
 		}
 	}
 	r, err := c.begin(ctx, client, app.Name, kind, func() (gapless.Rollout, error) {
-		return client.Deploy(ctx, api.DeployRequest{Moved: f.moved, Replace: ask.replace, DespiteAlerts: ask.despite, Kind: kind, App: *app, Env: env, Runtime: runtime})
+		return client.Deploy(ctx, api.DeployRequest{Moved: f.moved, Replace: ask.replace, DespiteAlerts: ask.despite, UntilDecided: gapless.Duration(ask.until), Kind: kind, App: *app, Env: env, Runtime: runtime})
 	})
 	if err != nil {
 		return err

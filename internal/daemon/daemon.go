@@ -296,6 +296,7 @@ func (d *Daemon) addApp(s rollout.State) *app {
 	d.apps[s.App] = a
 	d.mu.Unlock()
 	d.work.Go(func() { _ = a.runner.Run(d.ctx) })
+	d.work.Go(func() { d.synthesize(d.ctx, a) })
 	return a
 }
 

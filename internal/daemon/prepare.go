@@ -248,5 +248,11 @@ func checkRequest(req api.DeployRequest) error {
 	if req.Kind != "up" && req.Kind != "deploy" {
 		return gapless.Errorf(gapless.Invalid, "unknown kind of rollout %q", req.Kind).WithHint("known: up, deploy")
 	}
+	if d := req.UntilDecided; d != 0 && (d < gapless.Duration(time.Second) || d > mostUntilDecided) {
+		return gapless.Errorf(gapless.Invalid, "until-decided is %s, but must be between 1s and %s", d, mostUntilDecided).WithHint("write how long a judged step may wait, as in 2h")
+	}
 	return req.App.Validate()
 }
+
+// mostUntilDecided is how long a judged step may wait for a decision.
+const mostUntilDecided = gapless.Duration(7 * 24 * time.Hour)

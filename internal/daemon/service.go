@@ -198,7 +198,11 @@ func (d *Daemon) rollOut(ctx context.Context, a *app, req api.DeployRequest, r g
 		if s.Stable != from {
 			judge = nil
 		}
-		return rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), judge, time.Now())
+		s, err := rollout.Begin(s, r.ID, r.Kind, rel, counts(s, rel, d.specOf(a.name, s.Stable)), judge, time.Now())
+		if err == nil && req.UntilDecided > 0 {
+			s = rollout.UntilDecided(s, req.UntilDecided)
+		}
+		return s, err
 	})
 	if err != nil {
 		return errors.Join(err, d.discard(d.ctx, rel))

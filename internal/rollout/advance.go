@@ -66,10 +66,10 @@ func (d *decision) enter(step gapless.Step) {
 	case gapless.StepWeight:
 		d.s.Weight, d.s.Auto = step.Weight, step.Weight == 0
 	case gapless.StepJudge:
-		d.s.Watched, d.s.Looked = 0, d.now
+		d.s.Watched, d.s.Looked, d.s.Met = 0, d.now, 0
 		d.note("", "judge", "", "watching %s at %s for at most %s", r.To, gapless.Percent(d.share()), step.For)
 	case gapless.StepRamp:
-		d.s.Watched, d.s.Looked = 0, d.now
+		d.s.Watched, d.s.Looked, d.s.Met = 0, d.now, 0
 		d.s.Weight, d.s.Auto = rung(min(d.allowed(), d.carries(Candidate))), false
 		d.note("", "ramp", "", "%s begins with %s, and gets more as it is proven, for at most %s", r.To, gapless.Percent(d.s.Weight), step.For)
 	case gapless.StepMirror:

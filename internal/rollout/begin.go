@@ -50,6 +50,7 @@ func begin(s State, id, kind string, to *gapless.Release, counts map[string]int,
 	}
 	s.Rollout = &gapless.Rollout{ID: id, App: s.App, Kind: kind, From: s.Stable, To: to.Name, Outcome: gapless.Running, Started: now}
 	s.Next, s.Down, s.Back, s.Entered = maps.Clone(counts), false, false, false
+	s.Met, s.Alarmed = 0, false
 	s.Since, s.Weight, s.Auto, s.Drained, s.Keep, s.Baking = now, 0, false, nil, 0, 0
 	if kind != "scale" && kind != "restart" {
 		s.Bake = nil

@@ -224,7 +224,8 @@ func (d *decision) finish(o gapless.Outcome) {
 	r.Waiting, r.Weight = "", 0
 	d.s.Back, d.s.Weight, d.s.Auto, d.s.Drained, d.s.Next = false, 0, false, nil, nil
 	d.s.Preview, d.s.Paused, d.s.Skip, d.s.Hook, d.s.Judge, d.s.Cursor, d.s.Keep, d.s.Baking = false, false, false, "", nil, nil, 0, 0
-	d.s.Known = false
+	d.s.Known, d.s.Met, d.s.Alarmed = false, 0, false
+	r.Missing = gapless.Missing{}
 	d.s.Folded, d.s.Learned, d.s.Watched, d.s.Looked = time.Time{}, time.Time{}, 0, time.Time{}
 	d.s.Mirrors, d.s.Shadowed = nil, time.Time{}
 	switch {

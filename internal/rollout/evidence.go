@@ -39,8 +39,10 @@ func (d *decision) weigh() {
 		return // it stays in the evidence, and comes again with more
 	}
 	d.s.Judge, d.s.Cursor, d.s.Folded = j, d.obs.Cursor, d.now
-	r.Verdict = &v
+	d.meet(credible(d.obs.Tallies))
+	r.Verdict, r.Missing = &v, d.missing(v)
 	d.chart(v)
+	d.alarm(v)
 	if v.Kind == gapless.Worse {
 		d.failed("rolled back after "+v.Reason, "")
 	}
@@ -107,7 +109,7 @@ func (d *decision) judged(step gapless.Step) bool {
 		d.failed(r.To+" is undecided after "+step.For.String()+": "+reason, "")
 		return false
 	case gapless.OnUndecidedPause:
-		d.wait("%s is undecided after %s: %s", r.To, step.For, reason)
+		d.wait("%s is undecided after %s: %s%s", r.To, step.For, reason, d.missingText())
 		return false
 	}
 	d.note("", "verdict", "", "%s goes on: %s", r.To, reason)

@@ -17,7 +17,7 @@ func (s *State) same(o *State) bool {
 		s.Back == o.Back && s.Down == o.Down && s.Keep == o.Keep && s.Baking == o.Baking && s.Bake.same(o.Bake) && s.Preview == o.Preview &&
 		s.Paused == o.Paused && s.Skip == o.Skip && s.Hook == o.Hook &&
 		s.Held == o.Held && sameMaintenance(s.Maintenance, o.Maintenance) &&
-		s.Folded.Equal(o.Folded) && s.Learned.Equal(o.Learned) && s.Watched == o.Watched && s.Looked.Equal(o.Looked) &&
+		s.Folded.Equal(o.Folded) && s.Learned.Equal(o.Learned) && s.Watched == o.Watched && s.Met == o.Met && s.Alarmed == o.Alarmed && s.Looked.Equal(o.Looked) &&
 		slices.Equal(s.Members, o.Members) &&
 		sameMap(s.Counts, o.Counts) && sameMap(s.Drained, o.Drained) && sameMap(s.Next, o.Next) && s.Cursor.same(o.Cursor) &&
 		s.Shadowed.Equal(o.Shadowed) && (s.Mirrors == nil) == (o.Mirrors == nil) && maps.EqualFunc(s.Mirrors, o.Mirrors, gapless.MirrorCounts.Equal) &&
@@ -31,7 +31,7 @@ func sameRollout(a, b *gapless.Rollout) bool {
 	return a.ID == b.ID && a.App == b.App && a.Kind == b.Kind && a.From == b.From && a.To == b.To &&
 		a.Cursor == b.Cursor && a.Outcome == b.Outcome && a.Reason == b.Reason && a.Hint == b.Hint &&
 		a.Started.Equal(b.Started) && a.Finished.Equal(b.Finished) && a.Instance == b.Instance &&
-		a.By == b.By && a.Auto == b.Auto && a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
+		a.By == b.By && a.Auto == b.Auto && a.Missing == b.Missing && a.Launched == b.Launched && a.Strategy == b.Strategy && a.Waiting == b.Waiting && a.Weight == b.Weight &&
 		(a.Verdict == b.Verdict || a.Verdict != nil && b.Verdict != nil && a.Verdict.Equal(*b.Verdict)) &&
 		(a.Mirror == b.Mirror || a.Mirror != nil && b.Mirror != nil && a.Mirror.Equal(*b.Mirror)) &&
 		slices.Equal(a.Metrics, b.Metrics) && slices.Equal(a.Complaints, b.Complaints) && slices.Equal(a.Failing, b.Failing) && slices.EqualFunc(a.Course, b.Course, gapless.Moment.Equal) && slices.Equal(a.Plan, b.Plan) && slices.Equal(a.LogTail, b.LogTail)

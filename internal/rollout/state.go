@@ -74,6 +74,8 @@ type State struct {
 	Learned time.Time        `json:"learned,omitzero"`  // when Judge learned last how long requests take
 	Watched gapless.Duration `json:"watched,omitempty"` // how long the judged step was watched, up to Looked
 	Looked  time.Time        `json:"looked,omitzero"`
+	Met     uint64           `json:"met,omitempty"`     // requests of both releases that were judged in this step
+	Alarmed bool             `json:"alarmed,omitempty"` // the judge said once that both releases are in trouble
 
 	Mirrors  map[string]gapless.MirrorCounts `json:"mirrors,omitempty"` // what each edge process counted of copies
 	Shadowed time.Time                       `json:"shadowed,omitzero"` // when that was last brought up to date

@@ -70,25 +70,89 @@ func TestRampGoesBack(t *testing.T) {
 	s.rest("v1", gapless.TakenBack, "failed candidate requests")
 }
 
-// TestRampAsks: undecided, it waits for a person, at the share that it has.
+// TestRampAsks: undecided, it waits for a person, at the share that it has, and
+// says what is known; until a decision it waits as long as it was told to.
 func TestRampAsks(t *testing.T) {
-	s := begun(t, good, 2, func(rel *gapless.Release) { rel.Spec.Judge.Within = gapless.Duration(2 * time.Second) })
-	s.noise = 1 // bad as well, like stable
-	s.until("asked", func(st State) bool { return st.Paused })
-	if st := s.runner.state; !strings.Contains(st.Rollout.Waiting, "undecided after 2s") || s.share("v2") == 0 || s.share("v2") > 0.5 {
-		t.Errorf("%q at %v", st.Rollout.Waiting, s.share("v2"))
+	for until, want := range map[time.Duration]string{0: "undecided after 2s", time.Minute: "undecided after 1m"} {
+		s := onStage(t)
+		s.deploy(s.canary(good, 2))
+		s.rest("v1", gapless.Promoted, "")
+		rel := s.canary(good, 2)
+		rel.Spec.Judge.Within, rel.Spec.Judge.OnUndecided = gapless.Duration(2*time.Second), gapless.OnUndecidedContinue
+		if until == 0 {
+			rel.Spec.Judge.OnUndecided = ""
+		}
+		s.must("deploy", func(st State) (State, error) {
+			st, err := Begin(st, "r2", "deploy", rel, counts(rel), s.judgeOf("v1", rel), s.now)
+			if until > 0 {
+				st = UntilDecided(st, gapless.Duration(until))
+			}
+			return st, err
+		})
+		s.until("asked", func(st State) bool { return st.Paused })
+		if st := s.runner.state; !strings.Contains(st.Rollout.Waiting, want) || s.share("v2") == 0 || s.share("v2") > 0.5 {
+			t.Errorf("%q at %v", st.Rollout.Waiting, s.share("v2"))
+		}
+		s.must("promote", func(st State) (State, error) { return Promote(st, s.releases["v2"]) })
+		s.rest("v2", gapless.Promoted, "")
+	}
+}
+
+// TestBothInTrouble: where stable fails as well, the plan waits for a person,
+// once, and nothing is taken back; then the same step goes on.
+func TestBothInTrouble(t *testing.T) {
+	s := begun(t, good, 2, nil)
+	s.noise = 1
+	s.until("it waits", func(st State) bool { return st.Paused })
+	if st := s.runner.state; !strings.HasPrefix(st.Rollout.Waiting, byOther+"both releases") || st.Back || !s.told("judge.alert") {
+		t.Errorf("%q", st.Rollout.Waiting)
 	}
 	s.noise = 0
-	s.must("promote", func(st State) (State, error) { return Promote(st, s.releases["v2"]) })
-	s.rest("v2", gapless.Promoted, "")
+	s.must("resume", Resume)
+	s.until("it goes on", s.step(gapless.StepRamp))
+	s.pass(time.Second)
+	s.round()
+	if s.runner.state.Paused {
+		t.Error("it asks again")
+	}
+	s.must("abort", func(st State) (State, error) { return Abort(st, "enough", s.now), nil })
+	s.rest("v1", gapless.TakenBack, "enough")
+}
+
+// TestMissing is what a person is told of how long a proof takes.
+func TestMissing(t *testing.T) {
+	ready := func(id, release string) gapless.Instance {
+		return gapless.Instance{ID: id, App: "shop", Release: release, Process: gapless.WebProcess, Slot: 1, State: gapless.Ready}
+	}
+	d := &decision{s: State{App: "shop", Stable: "v1", Weight: 0.1, Counts: map[string]int{gapless.WebProcess: 1}, Met: 2000, Watched: gapless.Duration(20 * time.Second),
+		Rollout: &gapless.Rollout{From: "v1", To: "v2", Outcome: gapless.Running},
+		Members: []Member{{ID: "a", Release: "v1", Process: gapless.WebProcess, Role: Stable}, {ID: "b", Release: "v2", Process: gapless.WebProcess, Role: Candidate}}},
+		obs: Observed{Instances: map[string]gapless.Instance{"a": ready("a", "v1"), "b": ready("b", "v2")}}}
+	v := gapless.Verdict{Kind: gapless.Undecided, Needed: gapless.Needed{Requests: 1200}, Bound: 0.013}
+	want := gapless.Missing{Requests: 1200, For: gapless.Duration(2 * time.Minute)} // 100 per second, a tenth of them the candidate's
+	if got := d.missing(v); got != want {
+		t.Errorf("%+v", got)
+	}
+	d.s.Rollout.Missing, d.s.Rollout.Verdict = want, &v
+	if text := d.missingText(); text != "; about 1200 more requests of it would prove it not worse, 2m at the present rate; at most 1.3 points more of its answers are bad" {
+		t.Error(text)
+	}
+	d.s.Met = 0
+	if got := d.missing(v); got != (gapless.Missing{Requests: 1200}) {
+		t.Errorf("without a rate: %+v", got)
+	}
+	v.Kind = gapless.NotWorse
+	if got := d.missing(v); got != (gapless.Missing{}) {
+		t.Errorf("proven: %+v", got)
+	}
 }
 
 // TestRampGoesDown: where less is proven than before, the share falls at once.
 func TestRampGoesDown(t *testing.T) {
 	s := begun(t, good, 4, nil)
 	s.until("more", func(State) bool { return s.share("v2") > 0.1 })
-	for i := range 40 { // of both, so that it is no proof
-		s.edges[0].add([]string{"v1", "v2"}[i/36], s.share("v2"), "5xx")
+	for i := range 5 { // of both, so that it is no proof
+		s.edges[0].add([]string{"v1", "v2"}[i/3], s.share("v2"), "5xx")
 	}
 	s.until("less", func(State) bool { return s.share("v2") == 0.1 })
 	s.rest("v2", gapless.Promoted, "")
