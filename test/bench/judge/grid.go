@@ -98,7 +98,7 @@ func grid() []cell {
 	}
 	for _, rps := range []float64{10, 100, 1000} {
 		finest := min(5, 100/rps)
-		runs := 1500
+		runs := 3000
 		ends := []target{falseAlarms(ideal)}
 		switch rps {
 		case 10: // its twenty minutes take long to play; the hours above say what is false

@@ -53,18 +53,26 @@ func (r result) row() string {
 				fmt.Fprintf(&b, " (≤ %.2g)", upperShare(t.takenBack, t.runs, confidence))
 			}
 		case groupBad:
-			fmt.Fprintf(&b, " %.3g · %.3g (%.0f)%s", back, t.bad.mean(), t.bad.quantile(0.95), t.time())
+			fmt.Fprintf(&b, " %.3g · %s (%.0f)%s", back, short(t.bad.mean()), t.bad.quantile(0.95), t.time())
 		case groupSlow:
 			fmt.Fprintf(&b, " %.3g", back)
 			if t.takenBack > 0 {
 				fmt.Fprintf(&b, " · %.0f (%.0f)%s", t.requests.mean(), t.requests.quantile(0.95), t.time())
 			}
 		case groupRollout:
-			fmt.Fprintf(&b, " %.3g / %.3g · %.3g (%.0f)%s", float64(t.promoted)/n, back, t.bad.mean(), t.bad.quantile(0.95), t.time())
+			fmt.Fprintf(&b, " %.3g / %.3g · %s (%.0f)%s", float64(t.promoted)/n, back, short(t.bad.mean()), t.bad.quantile(0.95), t.time())
 		}
 		b.WriteString(" |")
 	}
 	return b.String() + "\n"
+}
+
+// short has three digits, or all before the point.
+func short(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }
 
 func (t tallyOf) time() string {
