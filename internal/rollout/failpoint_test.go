@@ -12,7 +12,7 @@ import (
 // it is observed.
 func cells() []cell {
 	out := []cell{{actSave, beforeEffect}, {actSave, afterEffect}}
-	for _, kind := range []ActionKind{ActStart, ActStop, ActForget, ActRoute, ActHook, ActNote} {
+	for _, kind := range []ActionKind{ActStart, ActStop, ActForget, ActRoute, ActHook, ActMeasure, ActNote} {
 		for _, p := range []point{beforeIntent, beforeEffect, afterEffect, beforeObserve} {
 			out = append(out, cell{kind, p})
 		}
@@ -49,6 +49,7 @@ func (s *stage) ends(fatal cell, nth int) {
 	second.Spec.Keep = gapless.Duration(time.Minute)
 	second.Spec.Steps = []gapless.Step{{Kind: gapless.StepWeight, Weight: 0.25}, {Kind: gapless.StepHook, Run: "look rerun", OnResume: OnResumeRerun},
 		{Kind: gapless.StepJudge, For: gapless.Duration(time.Second), OnUndecided: gapless.OnUndecidedContinue}}
+	second.Spec.Judge.Metrics = []gapless.Metric{{Name: "outside", Max: ptr(1), Interval: gapless.Duration(time.Second), Failures: 1}}
 	deploy("second", second)
 	order("back", func(st State) (State, error) {
 		return BeginRollback(st, "back", s.releases["v1"], counts(second), s.now)

@@ -95,6 +95,7 @@ func (w *world) left(was, is State) {
 	default:
 		return
 	}
+	w.heeded(is)
 	if is.Rollout.Verdict != nil && is.Rollout.Verdict.Kind == gapless.NotWorse {
 		if step.Kind == gapless.StepRamp {
 			w.tally["proven in a ramp"]++

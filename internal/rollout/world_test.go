@@ -158,7 +158,7 @@ func (w *world) boot() {
 		panic(err)
 	}
 	w.runner = &Runner{
-		App: simApp, Fleet: w, Router: w, Journal: w, Evidence: w, Hooks: hooks{w, map[string]*hookRun{}}, Log: quiet,
+		App: simApp, Fleet: w, Router: w, Journal: w, Evidence: w, Hooks: hooks{w, map[string]*hookRun{}}, Meter: meters{w, map[string]map[string]Asked{}}, Log: quiet,
 		Release: func(_, name string) (*gapless.Release, error) {
 			if rel := w.releases[name]; rel != nil && !w.gone[name] {
 				return rel, nil
