@@ -163,6 +163,6 @@ func (r *reader) judgeForms() map[string]schema {
 		"bake":        about("how long a release is watched after it was promoted, while the old one is kept warm", orOff(durationForm())),
 		"synthetic": about("requests that are made while a release is judged", objectOf(r.syntheticKeys(&gapless.Synthetic{}), map[string]schema{
 			"path": about("path and query", text(`^/`)), "rps": about("requests per second", whole(1, syntheticMax))})),
-		"metrics": about("values from outside that a candidate is judged by", schema{"type": "array", "items": metricForm(r), "maxItems": mostMetrics}),
+		"metrics": about("values from outside that a candidate is judged by", schema{"type": "array", "items": metricForm(r)}),
 	}
 }
