@@ -100,6 +100,20 @@ type Synthetic struct {
 	RPS  int    `json:"rps,omitempty"`  // requests per second; 0: the default
 }
 
+// SyntheticMost is how many requests per second may be made.
+const SyntheticMost = 100
+
+// Validate checks what everything else relies on.
+func (s Synthetic) Validate() error {
+	switch {
+	case s.Path != "" && s.Path[0] != '/':
+		return Errorf(Invalid, "the path %q of synthetic requests does not begin with /", shorten(s.Path, 40))
+	case s.RPS < 0 || s.RPS > SyntheticMost:
+		return Errorf(Invalid, "%d synthetic requests per second are not between 0 and %d", s.RPS, SyntheticMost)
+	}
+	return nil
+}
+
 // Rate is how many requests per second are made.
 func (s Synthetic) Rate() int {
 	if s.RPS == 0 {
@@ -222,6 +236,9 @@ func (a *App) Validate() error {
 			return Errorf(Invalid, "%d instances of %s are not between 0 and 1000", p.Instances, p.Name)
 		}
 		seen[p.Name] = true
+	}
+	if err := a.Judge.Synthetic.Validate(); err != nil {
+		return err
 	}
 	return ValidateMetrics(a.Judge.Metrics)
 }

@@ -1,6 +1,7 @@
 package gapless
 
 import (
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -93,6 +94,19 @@ func (m Metric) Source() string {
 		return "datadog"
 	case m.CloudWatch != nil:
 		return "cloudwatch"
+	}
+	return ""
+}
+
+// address is where the source is, if the metric says so.
+func (m Metric) address() string {
+	switch {
+	case m.Prometheus != nil:
+		return m.Prometheus.URL
+	case m.Datadog != nil:
+		return m.Datadog.URL
+	case m.CloudWatch != nil:
+		return m.CloudWatch.URL
 	}
 	return ""
 }
@@ -239,6 +253,10 @@ func (m Metric) Validate() error {
 		return Errorf(Invalid, "metric %s: a time is negative", m.Name)
 	case m.CloudWatch != nil && (m.CloudWatch.Period < Duration(time.Second) || m.CloudWatch.Window < m.CloudWatch.Period):
 		return Errorf(Invalid, "metric %s: period is %s and window %s, but they must be at least 1s and one period", m.Name, m.CloudWatch.Period, m.CloudWatch.Window)
+	}
+	if u, err := url.Parse(m.address()); err != nil || u.User != nil { // it is shown in errors
+		return Errorf(Invalid, "metric %s: the address of its source is none, or has a user or a password in it", m.Name).
+			WithHint("put them into secrets, and name these: user: PROM_USER, password: PROM_PASSWORD")
 	}
 	for _, q := range m.Queries() {
 		if _, err := ExpandQuery(q, QueryNames{App: "a", Release: "v2", Stable: "v1", Candidate: "v2"}); err != nil {

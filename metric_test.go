@@ -50,12 +50,16 @@ func TestMetricsAreValidated(t *testing.T) {
 		"no limit":            func(m *Metric) { m.Failures = 0 },
 		"a negative time":     func(m *Metric) { m.Delay = -1 },
 		"a placeholder":       func(m *Metric) { m.Prometheus = &PrometheusQuery{Query: "{{x}}"} },
+		"a password":          func(m *Metric) { m.Prometheus = &PrometheusQuery{URL: "http://me:secret@x", Query: "up"} },
+		"no address":          func(m *Metric) { m.Prometheus = &PrometheusQuery{URL: "http://me:sec ret@[x", Query: "up"} },
 		"no period":           func(m *Metric) { m.Prometheus, m.CloudWatch = nil, &CloudWatchQuery{Query: "x"} },
 	} {
 		m := fine
 		change(&m)
-		if ValidateMetrics([]Metric{m}) == nil {
+		if err := ValidateMetrics([]Metric{m}); err == nil {
 			t.Errorf("%s is accepted", name)
+		} else if strings.Contains(err.Error(), "sec") {
+			t.Errorf("%s is shown: %v", name, err)
 		}
 	}
 	if ValidateMetrics([]Metric{fine, fine}) == nil {
@@ -64,5 +68,20 @@ func TestMetricsAreValidated(t *testing.T) {
 	many := make([]Metric, 21)
 	if ValidateMetrics(many) == nil {
 		t.Error("21 are accepted")
+	}
+}
+
+func TestSyntheticIsValidated(t *testing.T) {
+	for s, ok := range map[Synthetic]bool{
+		{}:                              true,
+		{Path: "/search?q=x", RPS: 5}:   true,
+		{Path: "/", RPS: SyntheticMost}: true,
+		{Path: "search"}:                false,
+		{Path: "/", RPS: -1}:            false,
+		{Path: "/", RPS: 1_000_000_001}: false,
+	} {
+		if err := s.Validate(); (err == nil) != ok {
+			t.Errorf("%+v: %v", s, err)
+		}
 	}
 }

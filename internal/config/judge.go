@@ -94,8 +94,6 @@ func (r *reader) orOff(off func(), read setter) setter {
 	}
 }
 
-const syntheticMax = 100 // requests per second
-
 func (r *reader) synthetic(dst *gapless.Synthetic) setter {
 	return func(n ast.Node) {
 		before := len(r.problems.list)
@@ -114,7 +112,7 @@ func (r *reader) syntheticKeys(dst *gapless.Synthetic) map[string]setter {
 			}
 			return nil
 		}),
-		"rps": r.whole(&dst.RPS, "rps", 1, syntheticMax),
+		"rps": r.whole(&dst.RPS, "rps", 1, gapless.SyntheticMost),
 	}
 }
 
@@ -162,7 +160,7 @@ func (r *reader) judgeForms() map[string]schema {
 		"budget":      about("ramp: share of all requests that may fail because of the new release", margin),
 		"bake":        about("how long a release is watched after it was promoted, while the old one is kept warm", orOff(durationForm())),
 		"synthetic": about("requests that are made while a release is judged", objectOf(r.syntheticKeys(&gapless.Synthetic{}), map[string]schema{
-			"path": about("path and query", text(`^/`)), "rps": about("requests per second", whole(1, syntheticMax))})),
+			"path": about("path and query", text(`^/`)), "rps": about("requests per second", whole(1, gapless.SyntheticMost))})),
 		"metrics": about("values from outside that a candidate is judged by", schema{"type": "array", "items": metricForm(r)}),
 	}
 }

@@ -28,6 +28,7 @@ func (d *Daemon) emit(e gapless.Event) {
 	}
 	d.hub.emit(e)
 	if e.Kind == finished {
+		d.failed.forget(e.Rollout) // also where nobody was told
 		d.hooks.end(e.Rollout)
 		d.work.Go(func() { d.collect(e.App) })
 		select {
@@ -102,6 +103,12 @@ func (f *failed) take(rollout string, otherwise func() []gapless.Failing) []gapl
 		return otherwise()
 	}
 	return what
+}
+
+func (f *failed) forget(rollout string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.all, rollout)
 }
 
 // suspicious reports whether bad answers of the candidate were seen, so that

@@ -56,4 +56,8 @@ func TestFailingIsSummedOverEdges(t *testing.T) {
 			t.Errorf("%d are told, want %d", len(got), left)
 		}
 	}
+	f.note("r2", want)
+	if f.forget("r2"); len(f.all) != 0 {
+		t.Errorf("%v is remembered without end", f.all)
+	}
 }

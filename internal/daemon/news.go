@@ -44,7 +44,7 @@ func newsOf(s rollout.State, now time.Time, after time.Duration) (out []notify.M
 	if r.Cursor > 0 {
 		add(gapless.NotifyStep, fmt.Sprintf("step/%d", r.Cursor), s.Since, "%s is at step %d of %d: %s", r.To, r.Cursor+1, len(r.Plan), rollout.Describe(step))
 	}
-	waits := r.Waiting != "" || step.Kind == gapless.StepJudge || step.Kind == gapless.StepPause
+	waits := r.Waiting != "" || step.Kind == gapless.StepJudge || step.Kind == gapless.StepRamp || step.Kind == gapless.StepPause
 	if lasts := now.Sub(s.Since); waits && !s.Since.IsZero() && lasts >= after {
 		m := add(gapless.NotifyUndecided, fmt.Sprintf("undecided/%d", r.Cursor), now, "%s is at step %d of %d for %s: %s",
 			r.To, r.Cursor+1, len(r.Plan), lasts.Round(time.Minute), rollout.Describe(step))

@@ -45,6 +45,9 @@ func TestNewsOf(t *testing.T) {
 		{"before its step", func(s *rollout.State) { s.Entered = false }, "r1/started=started", ""},
 		{"on the way", func(*rollout.State) {}, "r1/started=started r1/step/1=step", "v2 is at step 2 of 3: judge"},
 		{"for long", func(s *rollout.State) { s.Since = now.Add(-15 * time.Minute) }, "r1/started=started r1/step/1=step r1/undecided/1=undecided", "for 15m0s"},
+		{"for long on a ramp", func(s *rollout.State) {
+			s.Since, s.Rollout.Plan = now.Add(-15*time.Minute), []gapless.Step{plan[0], {Kind: gapless.StepRamp, For: gapless.Duration(time.Hour)}}
+		}, "r1/started=started r1/step/1=step r1/undecided/1=undecided", "for 15m0s"},
 		{"for long at what does not judge", func(s *rollout.State) { s.Since, s.Rollout.Cursor = now.Add(-time.Hour), 2 }, "r1/started=started r1/step/2=step", ""},
 		{"waiting for long", func(s *rollout.State) {
 			s.Since, s.Rollout.Cursor, s.Rollout.Waiting = now.Add(-time.Hour), 2, "paused"

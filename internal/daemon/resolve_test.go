@@ -2,8 +2,8 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"

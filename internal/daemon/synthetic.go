@@ -83,6 +83,7 @@ func syntheticClient(spec *gapless.App) *http.Client {
 				return dialer.DialContext(ctx, network, addr)
 			},
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // it is our own listener, by its address
+			IdleConnTimeout: syntheticTimeout,                      // nobody closes them when the candidate is judged
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -33,7 +33,7 @@ const (
 	limitEvery = time.Second
 	limitMoved = 0.02 // smaller changes of all limits are not worth telling
 
-	mostInstances = 256
+	mostInstances = 256 // that are remembered, unless more serve
 )
 
 // tol is by which share of stable's quantile the candidate's requests may be

@@ -386,3 +386,21 @@ func TestInstancesAreBounded(t *testing.T) {
 		t.Errorf("%d instances", n)
 	}
 }
+
+// However many serve, each of them is new once.
+func TestManyInstancesAreNewOnce(t *testing.T) {
+	var serving []string
+	for i := range 2*mostInstances + 1 {
+		serving = append(serving, fmt.Sprint("v1/", i))
+	}
+	var l Learned
+	if !l.meet(serving) || l.meet(serving) {
+		t.Error("instances that serve are forgotten")
+	}
+	if !l.meet(append(slices.Clone(serving), "v2/1")) || l.meet(serving[1:]) {
+		t.Error("one more makes others new")
+	}
+	if n := len(l.Instances); n > len(serving)+1 {
+		t.Errorf("%d instances", n)
+	}
+}

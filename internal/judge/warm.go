@@ -70,19 +70,16 @@ func (l *Learned) warm(c *Config, look gapless.LatencyLook) {
 	}
 }
 
-// meet notes the instances that serve and reports whether one is new.
+// meet notes the instances that serve and reports whether one is new. Of those
+// that serve no more it forgets the oldest where there are many.
 func (l *Learned) meet(serving []string) bool {
 	isNew := func(id string) bool { return !slices.Contains(l.Instances, id) }
 	if !slices.ContainsFunc(serving, isNew) {
 		return false
 	}
-	all := slices.Clone(l.Instances)
-	for _, id := range serving {
-		if !slices.Contains(all, id) {
-			all = append(all, id)
-		}
-	}
-	l.Instances = all[max(0, len(all)-mostInstances):]
+	gone := slices.DeleteFunc(slices.Clone(l.Instances), func(id string) bool { return slices.Contains(serving, id) })
+	gone = gone[min(len(gone), max(0, len(gone)+len(serving)-mostInstances)):]
+	l.Instances = append(gone, serving...)
 	return true
 }
 

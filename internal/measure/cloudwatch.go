@@ -105,7 +105,7 @@ const mainID = "gapless"
 // period; other expressions bring it along.
 func (c *cloudWatch) part(id, expression string, wanted bool) types.MetricDataQuery {
 	q := types.MetricDataQuery{Id: aws.String(id), Expression: aws.String(expression), ReturnData: aws.Bool(wanted)}
-	if len(expression) >= 6 && strings.EqualFold(strings.TrimSpace(expression)[:6], "select") {
+	if text := strings.TrimSpace(expression); len(text) >= 6 && strings.EqualFold(text[:6], "select") {
 		q.Period = aws.Int32(int32(c.period / time.Second))
 	}
 	return q

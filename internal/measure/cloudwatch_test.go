@@ -233,6 +233,7 @@ func TestCloudWatchAnswers(t *testing.T) {
 			return []cbor.Value{result(mainID, "Complete", map[int]float64{1: 12.5})}
 		}}, want: gapless.ReadValue, value: 12.5},
 		{name: "a query that is wrong", change: func(q *gapless.CloudWatchQuery) { q.Query = "syntax error" }, want: gapless.ReadError, says: "ValidationError: Error in expression"},
+		{name: "a short query with blanks", change: func(q *gapless.CloudWatchQuery) { q.Query = "m1    " }, fake: fakeCloudWatch{results: one("Complete", map[int]float64{1: 7})}, want: gapless.ReadValue, value: 7},
 		{name: "a wrong key", env: map[string]string{"AWS_ACCESS_KEY_ID": cwKey, "AWS_SECRET_ACCESS_KEY": "other-key"}, want: gapless.ReadError, says: "SignatureDoesNotMatch"},
 		{name: "half a key", env: map[string]string{"AWS_ACCESS_KEY_ID": cwKey}, want: gapless.ReadError, says: "variable AWS_SECRET_ACCESS_KEY"},
 		{name: "a page", serves: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>hello") }, want: gapless.ReadError, says: "CloudWatch in eu-central-1"},
