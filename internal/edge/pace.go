@@ -27,6 +27,7 @@ const paceLimits = 2 * gapless.Quantiles
 type ages struct {
 	*pacer
 	limits [paceLimits]int64 // in nanoseconds: for worse, then for the margin; 0: none
+	leaves [paceLimits]int64 // the same for who goes away: see leave
 	least  int64             // of them; 0: there is none
 }
 
@@ -49,6 +50,7 @@ func agesOf(l gapless.LatencyLimits, stable bool) *ages {
 			worse, margin = l.Quantile[i], l.Quantile[i]
 		}
 		a.limits[i], a.limits[gapless.Quantiles+i] = int64(max(worse, 0)), int64(max(margin, 0))
+		a.leaves[i], a.leaves[gapless.Quantiles+i] = a.limits[i], min(a.limits[gapless.Quantiles+i], int64(max(l.Quantile[i], 0)))
 	}
 	for _, limit := range a.limits {
 		if limit > 0 && (a.least == 0 || limit < a.least) {
@@ -111,11 +113,11 @@ func (p *pacer) unlist(x *aging) {
 	x.prev, x.next = nil, nil
 }
 
-// passed counts x as slow by each limit below its age, once. all: there is no
-// limit left that it could pass. a.mu is held.
-func (a *ages) passed(x *aging, age int64) (all bool) {
+// passed counts x as slow by each of these limits below its age, once. all:
+// there is no limit left that it could pass. a.mu is held.
+func (a *ages) passed(x *aging, age int64, limits *[paceLimits]int64) (all bool) {
 	all = true
-	for k, limit := range a.limits {
+	for k, limit := range limits {
 		switch {
 		case limit == 0 || x.slow&(1<<k) != 0:
 		case age > limit:
@@ -134,7 +136,7 @@ func (p *pacer) look(now int64) {
 	defer p.mu.Unlock()
 	for x := p.first; x != nil && now-x.since > p.least; {
 		next := x.next
-		if x.by.passed(x, now-x.since) {
+		if x.by.passed(x, now-x.since, &x.by.limits) {
 			p.unlist(x)
 		}
 		x = next
@@ -164,7 +166,7 @@ func (x *aging) end(age int64) {
 	defer a.mu.Unlock()
 	a.unlist(x)
 	x.by = nil
-	a.passed(x, age)
+	a.passed(x, age, &a.limits)
 	for k, limit := range a.limits {
 		if limit > 0 && x.slow&(1<<k) == 0 {
 			a.pace(k).Fast++
@@ -173,7 +175,10 @@ func (x *aging) end(age int64) {
 }
 
 // leave ends the look at an exchange that nobody knows the end of: its client
-// went away. What it was too old for by then stays counted.
+// went away. What it was too old for by then stays counted. By the margin it is
+// slow from stable's quantile on, as one of stable is: else clients that wait no
+// longer than the margin would hide the candidate's slow requests, and it would
+// seem proven that it is within it.
 func (x *aging) leave(now int64) {
 	a := x.by
 	a.mu.Lock()
@@ -181,7 +186,7 @@ func (x *aging) leave(now int64) {
 	x.by = nil
 	if x.listed {
 		a.unlist(x)
-		a.passed(x, now-x.since)
+		a.passed(x, now-x.since, &a.leaves)
 	}
 }
 
@@ -190,7 +195,7 @@ func (x *aging) pause(now int64) {
 	a := x.by
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.passed(x, now-x.since)
+	a.passed(x, now-x.since, &a.limits)
 	a.unlist(x)
 }
 
@@ -215,7 +220,7 @@ func (x *exchange) age() {
 		return
 	}
 	// Its counter was freed: it was of a route that is gone, or of several.
-	renewed := &ages{pacer: x.edge.counters.pacer(a.key()), limits: by.limits, least: by.least}
+	renewed := &ages{pacer: x.edge.counters.pacer(a.key()), limits: by.limits, leaves: by.leaves, least: by.least}
 	a.ages.CompareAndSwap(by, renewed)
 	renewed.enter(&x.aging, x.started)
 }

@@ -319,6 +319,7 @@ func TestPacerCountsOnce(t *testing.T) {
 	with := func(limits ...int64) *ages {
 		a := &ages{pacer: p, least: 1 << 60}
 		copy(a.limits[:], limits)
+		a.leaves = a.limits
 		for _, l := range limits {
 			if l > 0 {
 				a.least = min(a.least, l)
@@ -401,6 +402,7 @@ func TestPacerCountsOnce(t *testing.T) {
 func TestPacer(t *testing.T) {
 	p := &pacer{}
 	a := &ages{pacer: p, limits: [paceLimits]int64{10, 100, 0, 50, 0, 1000}, least: 10}
+	a.leaves = a.limits
 	want := func(what string, w, m [3]gapless.Pace) {
 		t.Helper()
 		if got := p.sum(); got != (gapless.Paces{Worse: w, Margin: m}) {
@@ -430,6 +432,35 @@ func TestPacer(t *testing.T) {
 	want("x answers at last", [3]gapless.Pace{{Slow: 3}, {Fast: 1, Slow: 2}, {}}, [3]gapless.Pace{{Slow: 2, Fast: 1}, {}, {Fast: 1, Slow: 1}})
 	if x.by != nil || y.by != nil || z.by != nil {
 		t.Error("somebody is still looked at")
+	}
+}
+
+// Clients that wait no longer than the margin hide no slow request of the
+// candidate: what they gave up is slow by the margin as one of stable would be.
+func TestWhoGoesAwayIsNoProof(t *testing.T) {
+	l := tooOld(1, [3]time.Duration{10, 20, 30}, [3]time.Duration{11, 21, 31}, [3]time.Duration{15, 30, 0})
+	for _, c := range []struct {
+		age    int64
+		stable bool
+		want   gapless.Paces
+	}{
+		{9, true, gapless.Paces{}},
+		{9, false, gapless.Paces{}},
+		{21, true, gapless.Paces{Worse: [3]gapless.Pace{{Slow: 1}, {Slow: 1}, {}}, Margin: [3]gapless.Pace{{Slow: 1}, {Slow: 1}, {}}}},
+		{21, false, gapless.Paces{Worse: [3]gapless.Pace{{Slow: 1}, {}, {}}, Margin: [3]gapless.Pace{{Slow: 1}, {Slow: 1}, {}}}},
+	} {
+		for _, looked := range []bool{false, true} {
+			a := agesOf(l, c.stable)
+			a.pacer = &pacer{}
+			var x aging
+			a.enter(&x, 100)
+			if looked {
+				a.look(100 + c.age)
+			}
+			if x.leave(100 + c.age); a.sum() != c.want {
+				t.Errorf("stable %v, given up at %d: %+v", c.stable, c.age, a.sum())
+			}
+		}
 	}
 }
 
