@@ -158,7 +158,7 @@ func (s Step) String() string {
 		}
 		return text
 	case StepBake:
-		return fmt.Sprintf("watch the new one for %s after promote, the old set stays warm", s.For)
+		return fmt.Sprintf("once promoted, watch it for %s: the old set stays warm", s.For)
 	case StepKeep:
 		return fmt.Sprintf("keep the old set warm for %s", s.For)
 	case StepDrain:

@@ -169,6 +169,15 @@ type AppStatus struct {
 	Certificates []Certificate   `json:"certificates,omitempty"`
 	Alerts       []gapless.Alert `json:"alerts,omitempty"` // that fire
 	SLO          *SLO            `json:"slo,omitempty"`    // nil: nothing is promised
+	Watch        *Watch          `json:"watch,omitempty"`  // nil: nothing was promoted just now
+}
+
+// Watch is over a release that was promoted: until then the one before it stays
+// warm, and serves again if this one breaks.
+type Watch struct {
+	Release string    `json:"release"`
+	Before  string    `json:"before"`
+	Until   time.Time `json:"until"`
 }
 
 // SLO is how an app stands to the share of good answers that it promises.

@@ -25,7 +25,7 @@ func explained(r gapless.Rollout) []string {
 	if line := latencyLine(r); line != "" {
 		lines = append(lines, line)
 	}
-	if line := proofsLine(v); line != "" {
+	if line := proofsLine(v); line != "" && v.Kind != gapless.Worse { // what is missing for a proof is no question any more
 		lines = append(lines, line)
 	}
 	for i := range lines {

@@ -9,6 +9,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"gapless"
+	"gapless/internal/api"
 )
 
 func TestVerdictIsExplained(t *testing.T) {
@@ -60,5 +61,30 @@ func TestVerdictIsExplained(t *testing.T) {
 	r.Verdict = &gapless.Verdict{NoData: true}
 	if got := explained(r); got != nil {
 		t.Errorf("no data is explained by %q", got)
+	}
+}
+
+// TestWorseIsPastProof: where a candidate is worse, nobody asks what would have
+// proven it good.
+func TestWorseIsPastProof(t *testing.T) {
+	v := gapless.Verdict{Kind: gapless.Worse, Evidence: gapless.Figures{LnE: math.Log(120), Threshold: 100}, Proofs: []gapless.Proof{{Test: gapless.TestP99, Needed: 812}}}
+	r := gapless.Rollout{From: "v1", To: "v2", Outcome: gapless.TakenBack, Verdict: &v}
+	if got := ansi.Strip(strings.Join(explained(r), "\n")); !strings.Contains(got, "120 of 100 : 1") || strings.Contains(got, "more") {
+		t.Error(got)
+	}
+	v.Kind = gapless.Undecided
+	if got := ansi.Strip(strings.Join(explained(r), "\n")); !strings.Contains(got, "p99 needs about 812 more") {
+		t.Error(got)
+	}
+}
+
+func TestWatchLine(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	w := api.Watch{Release: "v2", Before: "v1", Until: now.Add(150 * time.Second)}
+	if got := watchLine(w, now); got != "v2 is watched for another 2m30s: if it breaks, v1, which stays warm, serves again" {
+		t.Error(got)
+	}
+	if got := watchLine(w, now.Add(time.Hour)); !strings.Contains(got, "another 0s") {
+		t.Error(got)
 	}
 }

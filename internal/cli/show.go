@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,7 +105,11 @@ func pastEvents(ctx context.Context, client *api.Client, r gapless.Rollout) ([]g
 func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
 	t := c.term
 	t.answerf("%s  %s %s  %s", bold.Render(r.ID), r.App, fromTo(r), kindOf(r))
-	t.answerf("  %s · began %s (%s ago) · took %s", outcomeWord(r), r.Started.Local().Format("2006-01-02 15:04:05"), age(r.Started), took(r))
+	line := fmt.Sprintf("  %s · began %s (%s ago)", outcomeWord(r), r.Started.Local().Format("2006-01-02 15:04:05"), age(r.Started))
+	if !r.Finished.IsZero() {
+		line += " · took " + took(r)
+	}
+	t.answerf("%s", line)
 	if r.By != "" {
 		t.answerf("  by %s", plainText(r.By))
 	}
@@ -128,7 +133,7 @@ func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
 		for _, line := range verdictLines(r) {
 			t.answerf("%s", line)
 		}
-		if r.Verdict.Kind != gapless.Worse {
+		if r.Verdict.Kind == gapless.NotWorse { // what else there is to say stands above and below
 			t.answerf("  %s", plainText(r.Verdict.Reason))
 		}
 		for _, line := range append(explained(r), complaintLines(r, 5)...) {

@@ -165,6 +165,9 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 			c.term.answerf("%s", line)
 		}
 	}
+	if w := a.Watch; w != nil {
+		c.term.answerf("  %s", watchLine(*w, time.Now()))
+	}
 	if o := a.SLO; o != nil && len(o.Burning) > 0 {
 		c.term.answerf("  the SLO of %s burns too fast (%s): %d of %d requests failed in the last hour", gapless.Objective(o.Target), strings.Join(o.Burning, ", "), o.Bad, o.Requests)
 	}
@@ -195,6 +198,12 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 		c.term.answerf("  %s  %s", t.Release, figures(t))
 	}
 	return nil
+}
+
+// watchLine tells of a release that was promoted and is watched still.
+func watchLine(w api.Watch, now time.Time) string {
+	left := gapless.Duration(max(0, w.Until.Sub(now)).Round(time.Second))
+	return fmt.Sprintf("%s is watched for another %s: if it breaks, %s, which stays warm, serves again", w.Release, left, w.Before)
 }
 
 func weights(a api.AppStatus) string {

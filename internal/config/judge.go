@@ -45,6 +45,9 @@ func (r *reader) maxErrors(dst *float64) setter {
 	}
 }
 
+// portionExample is a value that makes sense for each share, for hints: the default.
+var portionExample = map[string]string{"errors": "+0.5%", "p50": "+10%", "p90": "+15%", "p99": "+25%", "false_alarm": "1%", "budget": "0.5%"}
+
 // portion reads a share between lo and hi; a plus before it says that it is
 // what may be more.
 func (r *reader) portion(dst *float64, what string, lo, hi float64) setter {
@@ -60,9 +63,9 @@ func (r *reader) portion(dst *float64, what string, lo, hi float64) setter {
 		}
 		switch {
 		case f:
-			r.fail(n, faultf("%s is %s, but must be a share", what, quote(text)).withHint("write it with a percent sign, as in %s: +5%%", what))
+			r.fail(n, faultf("%s is %s, but must be a share", what, quote(text)).withHint("write it with a percent sign, as in %s: %s", what, portionExample[what]))
 		case v < lo || v > hi:
-			r.fail(n, faultf("%s is %s, but must be between %s and %s", what, text, gapless.Percent(lo), gapless.Percent(hi)).withHint("write it with a percent sign, as in %s: +5%%", what))
+			r.fail(n, faultf("%s is %s, but must be between %s and %s", what, text, gapless.Percent(lo), gapless.Percent(hi)).withHint("write it with a percent sign, as in %s: %s", what, portionExample[what]))
 		default:
 			*dst = v
 		}

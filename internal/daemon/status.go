@@ -80,6 +80,9 @@ func (d *Daemon) appStatus(a *app, traffic gapless.EdgeReport, cpu map[string]fl
 		t := trafficOf(s)
 		out.Traffic = &t
 	}
+	if b := s.Bake; b != nil {
+		out.Watch = &api.Watch{Release: b.Release, Before: b.Before, Until: b.Until}
+	}
 	out.SLO = d.sloStatus(a.name, s, time.Now())
 	out.Alerts = d.presentAlerts().Of(a.name, d.alertPolicy(a.name, s))
 	for _, m := range s.Members {

@@ -64,7 +64,7 @@ func (s *sight) whyUndecided(v gapless.Verdict) string {
 		if s.weight >= 1 {
 			return "no data: " + s.c.Candidate + " was given no request at 100 % yet"
 		}
-		return "no data: " + s.c.Candidate + " was given no request that can be judged"
+		return "no data: " + s.c.Candidate + " has answered no request that can be judged"
 	}
 	test := v.Test
 	if test != gapless.TestGuard && s.lnE > 0 {

@@ -77,8 +77,12 @@ func (w Watch) verdict(c Config) gapless.Verdict {
 		Evidence: gapless.Figures{Candidate: w.All, Weight: 1, LnE: w.lnE(), Threshold: 1 / c.Alpha, Limit: w.Limit}}
 	if v.Evidence.LnE >= c.threshold() {
 		v.Kind = gapless.Worse
-		v.Reason = fmt.Sprintf("%d of the last %d answers failed after it was promoted (%d of %d in all), where %s is fine: evidence %s, false-alarm guarantee %s",
-			w.Now.Bad, w.Now.Requests, w.All.Bad, w.All.Requests, gapless.Percent(w.Limit), odds(v.Evidence.LnE), gapless.Percent(c.Alpha))
+		var all string
+		if w.All != w.Now {
+			all = fmt.Sprintf(" (%d of %d in all)", w.All.Bad, w.All.Requests)
+		}
+		v.Reason = fmt.Sprintf("%d of the last %d answers failed after it was promoted%s, where %s is fine: evidence %s, false-alarm guarantee %s",
+			w.Now.Bad, w.Now.Requests, all, gapless.Percent(w.Limit), odds(v.Evidence.LnE), gapless.Percent(c.Alpha))
 		return v
 	}
 	v.Reason = fmt.Sprintf("%d of %d answers failed since it was promoted, %s is fine: evidence %s, %s decides",

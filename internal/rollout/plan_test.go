@@ -66,10 +66,10 @@ func TestPlans(t *testing.T) {
 				" · swap clock: stop the old one, start the new one · promote"},
 		{"canary", canary(app(0, web), map[string]int{"web": 4}),
 			"start 2 · " + warm + " · ramp: the share rises as the release is proven, for at most 30m, then pause if undecided" +
-				" · scale to 4 · " + warm + " · weight 100 % · watch the new one for 5m after promote, the old set stays warm · promote"},
+				" · scale to 4 · " + warm + " · weight 100 % · once promoted, watch it for 5m: the old set stays warm · promote"},
 		{"canary of one instance", canary(app(0, web), map[string]int{"web": 1}),
 			"start 1 · " + warm + " · ramp: the share rises as the release is proven, for at most 30m, then pause if undecided" +
-				" · scale to 1 · " + warm + " · weight 100 % · watch the new one for 5m after promote, the old set stays warm · promote"},
+				" · scale to 1 · " + warm + " · weight 100 % · once promoted, watch it for 5m: the old set stays warm · promote"},
 		{"scale up", Scale("web", 1, 3), "start 2 · " + warm + " · promote"},
 		{"scale down", Scale("worker", 3, 1), "drain 2 old worker · promote"},
 		{"scale to what it is", Scale("web", 2, 2), "promote"},

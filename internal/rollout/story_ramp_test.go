@@ -137,6 +137,10 @@ func TestMissing(t *testing.T) {
 	if text := d.missingText(); text != "; about 1200 more requests of it would prove it not worse, 2m at the present rate; at most 1.3 points more of its answers are bad" {
 		t.Error(text)
 	}
+	d.s.Met = 3 // over hours, seconds mean nothing
+	if got := d.missing(v).For.String(); got != "22h14m" {
+		t.Error(got)
+	}
 	d.s.Met = 0
 	if got := d.missing(v); got != (gapless.Missing{Requests: 1200}) {
 		t.Errorf("without a rate: %+v", got)

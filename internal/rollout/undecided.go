@@ -43,7 +43,11 @@ func (d *decision) missing(v gapless.Verdict) (m gapless.Missing) {
 		return m
 	}
 	if seconds := float64(m.Requests) / rate; seconds < mostMissing.Seconds() {
-		m.For = gapless.Duration(math.Ceil(seconds)) * gapless.Duration(time.Second)
+		unit := time.Second
+		if seconds > time.Hour.Seconds() { // an estimate of hours has no seconds
+			unit = time.Minute
+		}
+		m.For = gapless.Duration(math.Ceil(seconds/unit.Seconds())) * gapless.Duration(unit)
 	}
 	return m
 }
