@@ -237,6 +237,9 @@ func (a *App) Validate() error {
 		}
 		seen[p.Name] = true
 	}
+	if err := validateNotify(a.Notify); err != nil {
+		return err
+	}
 	if err := a.Judge.Synthetic.Validate(); err != nil {
 		return err
 	}

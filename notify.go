@@ -1,6 +1,7 @@
 package gapless
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -15,6 +16,33 @@ type Notify struct {
 	On      []string `json:"on,omitempty"`      // events; none: NotifyDefault
 	Link    string   `json:"link,omitempty"`    // where people read on; {app} and {rollout} are filled in
 	After   Duration `json:"undecided_after,omitempty"`
+}
+
+// MostNotify bounds who is told.
+const MostNotify = 20
+
+// oneVariable is ${NAME} and nothing beside it.
+var oneVariable = regexp.MustCompile(`^\$\{[^}]*\}$`)
+
+// Hidden reports whether a value as written is one variable and nothing beside it.
+func Hidden(text string) bool { return oneVariable.MatchString(text) }
+
+// validateNotify checks what everything else relies on: that no target holds
+// what is a secret as a whole. No error shows it.
+func validateNotify(list []Notify) error {
+	if len(list) > MostNotify {
+		return Errorf(Invalid, "%d targets are to be told, but at most %d may be", len(list), MostNotify)
+	}
+	for i, n := range list {
+		if (n.Slack == "") == (n.Webhook == "") {
+			return Errorf(Invalid, "target %d of notify has to have one of slack and webhook", i+1)
+		}
+		if n.Slack != "" && !Hidden(n.Slack) || n.Secret != "" && !Hidden(n.Secret) {
+			return Errorf(Invalid, "target %d of notify has a secret written out", i+1).
+				WithHint("write ${NAME}, and set it with: gapless secrets set NAME")
+		}
+	}
+	return nil
 }
 
 // Events that targets are told of.

@@ -13,9 +13,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// mostTargets bounds who is told.
-const mostTargets = 20
-
 // notify reads one target, or a list of them.
 func (r *reader) notify(dst *[]gapless.Notify) setter {
 	return func(n ast.Node) {
@@ -23,8 +20,8 @@ func (r *reader) notify(dst *[]gapless.Notify) setter {
 		if list, ok := n.(*ast.SequenceNode); ok {
 			nodes = list.Values
 		}
-		if len(nodes) == 0 || len(nodes) > mostTargets {
-			r.fail(n, faultf("notify lists %d targets, but must list 1 to %d", len(nodes), mostTargets).withHint("remove the line to tell nobody"))
+		if len(nodes) == 0 || len(nodes) > gapless.MostNotify {
+			r.fail(n, faultf("notify lists %d targets, but must list 1 to %d", len(nodes), gapless.MostNotify).withHint("remove the line to tell nobody"))
 			return
 		}
 		for _, node := range nodes {
@@ -75,10 +72,7 @@ func (r *reader) notifyKeys(dst *gapless.Notify) map[string]setter {
 	}
 }
 
-var (
-	variables = regexp.MustCompile(`\$\{([^}]*)\}`)
-	onlyOne   = regexp.MustCompile(`^\$\{[^}]*\}$`)
-)
+var variables = regexp.MustCompile(`\$\{([^}]*)\}`)
 
 // concealed reads a value that may not be seen: with what is secret in it as
 // ${NAME}. Where whole names what it is, all of it must be one. A message says
@@ -109,13 +103,13 @@ func checkConcealed(key, whole, example, text string) *fault {
 		}
 	}
 	if whole != "" {
-		if !onlyOne.MatchString(text) {
+		if !gapless.Hidden(text) {
 			return faultf("%s is written out, and %s is a secret", key, whole).
 				withHint("write %s: ${%s}, and set it with: gapless secrets set %s", key, example, example)
 		}
 		return nil
 	}
-	if onlyOne.MatchString(text) {
+	if gapless.Hidden(text) {
 		return nil
 	}
 	u, err := url.Parse(variables.ReplaceAllString(text, "x"))

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -400,7 +399,7 @@ func (d *Daemon) TestNotify(ctx context.Context, name string) ([]api.NotifyAnswe
 	}
 	all.Wait()
 	if ctx.Err() != nil {
-		return nil, errors.Join(ctx.Err())
+		return nil, ctx.Err()
 	}
 	return out, nil
 }
