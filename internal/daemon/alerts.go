@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gapless"
@@ -16,7 +17,8 @@ import (
 
 // alerts are those that fire. The book is in the store under alertsNote.
 type alerts struct {
-	obeying sync.Mutex // one at a time, so that nothing is done twice
+	obeying sync.Mutex  // one at a time, so that nothing is done twice
+	waiting atomic.Bool // somebody who was heard waits for that, and will see all of the book
 
 	mu   sync.Mutex
 	book alert.Book
@@ -83,7 +85,9 @@ func (d *Daemon) HearAlerts(ctx context.Context, w gapless.AlertWebhook) (api.He
 	}
 	out.Heard = len(w.Alerts) - out.Unknown
 	d.tellAlerts(changes)
-	d.work.Go(func() { d.obeyAlerts(context.WithoutCancel(ctx)) }) // which may take longer than a sender waits
+	if d.alerts.waiting.CompareAndSwap(false, true) { // else it is done with what waits already
+		d.work.Go(func() { d.obeyAlerts(context.WithoutCancel(ctx)) }) // which may take longer than a sender waits
+	}
 	return out, nil
 }
 
@@ -142,6 +146,7 @@ func (d *Daemon) tellAlerts(changes []alert.Change) {
 func (d *Daemon) obeyAlerts(ctx context.Context) {
 	d.alerts.obeying.Lock()
 	defer d.alerts.obeying.Unlock()
+	d.alerts.waiting.Store(false)
 	for _, al := range d.presentAlerts().Alerts {
 		a, err := d.app(al.App)
 		if err != nil {

@@ -72,7 +72,9 @@ type Ring struct {
 	slots  [burnMinutes]Count
 }
 
-// Add counts c at now. A clock that was set back counts into the newest minute.
+// Add counts c at now. A clock that was set back counts into the newest minute;
+// one that was set back by more than all windows begins anew, or nothing would
+// ever be forgotten.
 func (r *Ring) Add(now time.Time, c Count) {
 	r.turn(now)
 	s := &r.slots[r.minute%burnMinutes]
@@ -82,10 +84,10 @@ func (r *Ring) Add(now time.Time, c Count) {
 // turn empties the slots of the minutes that have passed.
 func (r *Ring) turn(now time.Time) {
 	m := now.Unix() / 60
-	if m <= r.minute {
+	if m <= r.minute && r.minute-m < burnMinutes {
 		return
 	}
-	if m-r.minute >= burnMinutes {
+	if m < r.minute || m-r.minute >= burnMinutes { // before: the clock was ahead by more than is remembered
 		r.slots = [burnMinutes]Count{}
 	} else {
 		for i := r.minute + 1; i <= m; i++ {

@@ -185,3 +185,20 @@ func TestBlame(t *testing.T) {
 		}
 	}
 }
+
+// A clock that was far ahead for a moment does not keep what was counted.
+func TestRingAfterAClockThatWasAhead(t *testing.T) {
+	for ahead, want := range map[time.Duration]uint64{time.Minute: 3, 7 * time.Hour: 1, 365 * 24 * time.Hour: 1} {
+		var r Ring
+		now := time.Unix(1e9, 0)
+		r.Add(now, Count{1, 1})
+		r.Add(now.Add(ahead), Count{1, 1})
+		r.Add(now, Count{1, 1})
+		if got := r.Over(now, time.Hour); got.All != want {
+			t.Errorf("%s ahead: %d are counted, want %d", ahead, got.All, want)
+		}
+		if got := r.Over(now.Add(2*time.Hour), time.Hour); got != (Count{}) {
+			t.Errorf("%s ahead: %v are never forgotten", ahead, got)
+		}
+	}
+}
