@@ -69,6 +69,8 @@ bench-pm2: build ## what users lose with PM2 and with gapless, in the same run
 
 bench-judge: ## how often a judge cries wolf, what it lets through and how long it takes: ours and other tools' rules on the same streams
 	$(GO) run ./test/bench/judge --write docs/judge.md
+	GAPLESS_TIMES=1 $(GO) test -run '^$$' -bench 'Age$$|Judge$$' ./internal/edge ./internal/judge
+	GAPLESS_TIMES=1 $(GO) test -count=1 -v -run 'TestJudgeTakesBackBroken' ./test/real
 
 bench-judge-all: ## the same with every combination
 	$(GO) run ./test/bench/judge --all

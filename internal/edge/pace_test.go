@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -582,6 +583,9 @@ func BenchmarkAge(b *testing.B) {
 			for b.Loop() {
 				x.age()
 				x.aged()
+			}
+			if per := b.Elapsed() / time.Duration(b.N); os.Getenv("GAPLESS_TIMES") != "" && b.N > 1000 && per > 300*time.Nanosecond {
+				b.Errorf("counting ages takes %s per request, more than 300 ns", per)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -415,5 +416,8 @@ func BenchmarkJudge(b *testing.B) {
 		if n%1000 == 0 {
 			j = j.Learn(gapless.LatencyLook{At: epoch.Add(time.Duration(n) * time.Millisecond), Stable: full, Candidate: full})
 		}
+	}
+	if per := b.Elapsed() / time.Duration(b.N); os.Getenv("GAPLESS_TIMES") != "" && b.N > 1000 && per > time.Microsecond {
+		b.Errorf("judging takes %s per request, more than 1 µs", per)
 	}
 }
