@@ -123,10 +123,15 @@ that it is not; 2 for a line that cannot be read.`,
 // mostLine bounds a line of a stream, in bytes.
 const mostLine = 64 << 10
 
+// sinceEpoch tells seconds since 1970, as judge record writes them, from those
+// since something in the stream: nobody wants to read "worse after 1795641470s".
+const sinceEpoch = 1e8
+
 // replay feeds a stream to r and shows how the verdict comes about.
 func (c *command) replay(in io.Reader, name string, r *judge.Replay, every time.Duration, stop bool) (gapless.VerdictKind, error) {
 	lines := bufio.NewReaderSize(in, mostLine)
 	next, shown := math.Inf(-1), gapless.Undecided
+	origin := 0.0 // what is told to people counts from here
 	for n := 1; ; n++ {
 		line, err := lines.ReadSlice('\n')
 		if err == io.EOF && len(line) == 0 {
@@ -146,9 +151,12 @@ func (c *command) replay(in io.Reader, name string, r *judge.Replay, every time.
 		if err != nil {
 			return "", gapless.Errorf(gapless.Invalid, "%s:%d: %w", name, n, err).WithHint("%s", gapless.HintOf(err))
 		}
+		if origin == 0 && e.W > 0 && e.T >= sinceEpoch {
+			origin = e.T
+		}
 		kind := r.Kind()
 		if due := every > 0 && e.T >= next && shown == gapless.Undecided; due || kind != shown {
-			if err := c.showReplayed(r.Standing()); err != nil {
+			if err := c.showReplayed(r.Standing(), origin); err != nil {
 				return "", err
 			}
 			next, shown = e.T+every.Seconds(), kind
@@ -162,15 +170,15 @@ func (c *command) replay(in io.Reader, name string, r *judge.Replay, every time.
 	if c.json {
 		return last.Verdict, c.term.jsonLine(last)
 	}
-	return last.Verdict, c.term.printf("%s after %s: %s\n", verdictWord(last.Verdict), seconds(last.T), last.Reason)
+	return last.Verdict, c.term.printf("%s after %s: %s\n", verdictWord(last.Verdict), seconds(last.T-origin), last.Reason)
 }
 
-func (c *command) showReplayed(s judge.Standing) error {
+func (c *command) showReplayed(s judge.Standing, origin float64) error {
 	l := newReplayed(s)
 	if c.json {
 		return c.term.jsonLine(l)
 	}
-	return c.term.printf("%10s  %s · candidate %d of %d bad · stable %d of %d bad · evidence %.3g : 1%s\n", seconds(l.T), verdictWord(l.Verdict),
+	return c.term.printf("%10s  %s · candidate %d of %d bad · stable %d of %d bad · evidence %.3g : 1%s\n", seconds(l.T-origin), verdictWord(l.Verdict),
 		l.CandidateBad, l.CandidateRequests, l.StableBad, l.StableRequests, l.Evidence, map[bool]string{true: " · warming up"}[s.Verdict.Warming])
 }
 

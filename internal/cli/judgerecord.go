@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"syscall"
@@ -234,7 +235,8 @@ func (r *recorder) take(w *bufio.Writer, line string) error {
 	}
 	e := judge.Event{
 		T: float64(a.Time.UnixMilli()) / 1000, Candidate: a.Release == r.Candidate, W: a.Weight,
-		Bad: a.Bad, MS: a.Duration * 1000, Session: a.Session, Instance: a.Instance,
+		Bad: a.Bad, MS: math.Round(a.Duration*1e6) / 1000, // the log has microseconds
+		Session: a.Session, Instance: a.Instance,
 	}
 	before := a.Weight == 0 && a.Release == r.Stable && (r.started.IsZero() && !r.began || a.Time.Before(r.started))
 	switch {

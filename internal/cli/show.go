@@ -19,9 +19,10 @@ type shown struct {
 
 func (c *command) show() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show [ROLLOUT]",
+		Use:   "show [ROLLOUT | APP]",
 		Short: "Show everything about one rollout: plan, verdict, events; the last one if none is named",
 		Example: `  gapless show                          # the last one of this directory's app
+  gapless show shop                     # the last one of that app
   gapless show 20260102T030405-abcde    # one that gapless history lists`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,6 +37,11 @@ func (c *command) show() *cobra.Command {
 				return err
 			}
 			r, err := client.Rollout(cmd.Context(), id)
+			if gapless.CodeOf(err) == gapless.NotFound {
+				if list, none := client.Rollouts(cmd.Context(), id); none == nil && len(list) > 0 { // it is an app's name
+					r, err = client.Rollout(cmd.Context(), list[0].ID)
+				}
+			}
 			if err != nil {
 				if gapless.CodeOf(err) == gapless.NotFound {
 					err = gapless.Errorf(gapless.NotFound, "no rollout %q", id).WithHint("list them with: gapless history")
