@@ -2,11 +2,11 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -84,16 +84,14 @@ that it is not; 2 for a line that cannot be read.`,
 			if err != nil {
 				return err
 			}
-			name, in := args[0], io.Reader(os.Stdin)
+			in, err := openRecorded(args[0], "a file of requests is made by gapless judge record; - reads them from stdin")
+			if err != nil {
+				return err
+			}
+			defer in.Close()
+			name := args[0]
 			if name == "-" {
 				name = "stdin"
-			} else {
-				f, err := os.Open(name)
-				if err != nil {
-					return gapless.Errorf(gapless.Invalid, "%w", err).WithHint("a file of requests is made by gapless judge record; - reads them from stdin")
-				}
-				defer f.Close()
-				in = f
 			}
 			kind, err := c.replay(in, name, r, every, stop)
 			switch {
@@ -137,12 +135,15 @@ func (c *command) replay(in io.Reader, name string, r *judge.Replay, every time.
 		if err == io.EOF && len(line) == 0 {
 			break
 		}
+		if n == 1 {
+			line = bytes.TrimPrefix(line, []byte(byteOrderMark))
+		}
 		var e judge.Event
 		switch {
 		case err == bufio.ErrBufferFull:
 			err = gapless.Errorf(gapless.Invalid, "the line has more than %d bytes", mostLine).WithHint("a line is one request")
 		case err != nil && err != io.EOF:
-			return "", gapless.Errorf(gapless.Invalid, "read %s: %w", name, err)
+			return "", unreadable(name, err)
 		default:
 			if e, err = judge.ParseEvent(line); err == nil {
 				err = r.Add(e)

@@ -168,24 +168,20 @@ func accessLines(ctx context.Context, client *api.Client, app string) func(func(
 }
 
 func eachLine(path string, each func(string) error) error {
-	in := os.Stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return gapless.Errorf(gapless.Invalid, "%w", err)
-		}
-		defer f.Close()
-		in = f
+	in, err := openRecorded(path, "--log reads the file of an access log; - is stdin")
+	if err != nil {
+		return err
 	}
+	defer in.Close()
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 0, mostLine), mostLine)
-	for n := 1; lines.Scan(); n++ {
-		if err := each(lines.Text()); err != nil {
+	for mark := byteOrderMark; lines.Scan(); mark = "" {
+		if err := each(strings.TrimPrefix(lines.Text(), mark)); err != nil {
 			return err
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return gapless.Errorf(gapless.Invalid, "read %s: %w", path, err).WithHint("lines of an access log have at most %d bytes", mostLine)
+		return unreadable(path, err).WithHint("lines of an access log have at most %d bytes", mostLine)
 	}
 	return nil
 }
