@@ -108,8 +108,15 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (*http.Res
 	if err := json.NewDecoder(io.LimitReader(res.Body, MaxBody)).Decode(&e); err != nil || e.Error == nil {
 		return nil, gapless.Errorf(gapless.Internal, "the daemon answered %s to %s %s", res.Status, method, path)
 	}
+	if e.Error.Hint == "" && strings.HasPrefix(e.Error.Message, unknownField) {
+		return nil, e.Error.WithHint("the daemon is older than this command: gapless upgrade brings it up to date")
+	}
 	return nil, e.Error
 }
+
+// unknownField is how a daemon of any version refuses a field that it does not
+// know. Of what this client sends, its own version knows all.
+const unknownField = "request body: json: unknown field "
 
 // repeatable reports whether asking twice is the same as asking once.
 func repeatable(method, path string) bool {
