@@ -308,9 +308,9 @@ func (d *Daemon) app(name string) (*app, error) {
 	}
 	err := gapless.Errorf(gapless.NotFound, "no app %q", name)
 	if near := gapless.Nearest(name, slices.Collect(maps.Keys(d.apps))); near != "" {
-		return nil, err.WithHint("did you mean %s?", near)
+		return nil, err.WithHint("did you mean %s? If it is a new app, start it with: gapless up", near)
 	}
-	return nil, err.WithHint("list them with: gapless status")
+	return nil, err.WithHint("start it with: gapless up · gapless status lists what was started")
 }
 
 // release reads a release once; it never changes.
