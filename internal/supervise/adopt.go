@@ -82,7 +82,7 @@ func (s *Supervisor) adopt(proc Proc, m meta, rel *gapless.Release, values map[s
 		i.run, _ = strconv.ParseInt(n, 10, 64)
 	}
 	p := &process{
-		inst: i, hostID: proc.ID, pid: proc.PID, port: m.Port, socket: m.Socket, started: proc.Started, cgroups: m.Cgroups,
+		inst: i, hostID: proc.ID, pid: proc.PID, port: m.Port, socket: m.Socket, started: proc.Started, adopted: time.Now(), cgroups: m.Cgroups,
 		exited: make(chan gapless.Exit, 1), lost: make(chan why, 1),
 	}
 	if p.port != 0 {
@@ -121,6 +121,16 @@ func (s *Supervisor) discard(p Proc) {
 		}
 	}
 	s.forget(p.ID)
+}
+
+// readySince is since when a process that is ready now has been so: where it
+// was adopted a moment ago, ready already, about since it started, and not
+// since a daemon began to look.
+func (p *process) readySince(now time.Time) time.Time {
+	if p.adopted.IsZero() || now.Sub(p.adopted) > adoptWait || p.started.After(now) {
+		return now
+	}
+	return p.started
 }
 
 func (s *Supervisor) awaitReady(ctx context.Context, list []*instance) {

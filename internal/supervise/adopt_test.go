@@ -34,6 +34,9 @@ func TestAdoptKeepsWhatRuns(t *testing.T) {
 	if !there || after.State != gapless.Ready || after.PID != before.PID || after.Address != before.Address {
 		t.Fatalf("adopted %+v, want it as before %+v", after, before)
 	}
+	if after.Since.After(before.Since) { // it did not get ready again
+		t.Errorf("ready since %v, and before it was adopted since %v", after.Since, before.Since)
+	}
 	if err := b.Start(t.Context(), in, rel, nil); err != nil || len(b.host.started()) != 1 {
 		t.Errorf("starting an adopted one: %v, started %v", err, b.host.started())
 	}
@@ -42,11 +45,33 @@ func TestAdoptKeepsWhatRuns(t *testing.T) {
 		res.Body.Close()
 	}
 	got := b.until(in.ID, "restarted", func(in gapless.Instance) bool { return in.Restarts == 1 && in.State == gapless.Ready })
+	if !got.Since.After(before.Since) {
+		t.Errorf("restarted, and ready since %v", got.Since)
+	}
 	if ids := b.host.started(); ids[len(ids)-1] != in.ID+"#1" {
 		t.Errorf("started %v", ids)
 	}
 	b.stop(in.ID)
 	waitGone(t, got.PID)
+}
+
+func TestReadySince(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	started := now.Add(-time.Hour)
+	for name, x := range map[string]struct {
+		p    process
+		want time.Time
+	}{
+		"our own":           {process{started: started}, now},
+		"adopted ready":     {process{started: started, adopted: now.Add(-time.Second)}, started},
+		"adopted, starting": {process{started: started, adopted: now.Add(-time.Minute)}, now},
+		"a clock set back":  {process{started: now.Add(time.Hour), adopted: now}, now},
+	} {
+		if got := x.p.readySince(now); !got.Equal(x.want) {
+			t.Errorf("%s: %v, want %v", name, got, x.want)
+		}
+	}
 }
 
 func TestAdoptOfWhatEndedMeanwhile(t *testing.T) {

@@ -78,12 +78,13 @@ func (i *instance) observe() gapless.Instance {
 }
 
 // set changes what is observed, and says so unless only the memory changed,
-// which it always does.
+// which it always does. A new state has lasted since now, unless change says
+// since when.
 func (i *instance) set(change func(*gapless.Instance)) {
 	i.mu.Lock()
 	before := i.view
 	change(&i.view)
-	if i.view.State != before.State {
+	if i.view.State != before.State && i.view.Since.Equal(before.Since) {
 		i.view.Since = time.Now()
 	}
 	before.Memory = i.view.Memory
@@ -213,7 +214,7 @@ func (i *instance) attend(p *process) (c crash, crashed bool) {
 			}
 			ready = true
 			i.set(func(v *gapless.Instance) {
-				v.State, v.Address, v.Reason, v.Hint = gapless.Ready, a.address, "", ""
+				v.State, v.Address, v.Reason, v.Hint, v.Since = gapless.Ready, a.address, "", "", p.readySince(time.Now())
 			})
 		case w := <-p.lost:
 			return i.putDown(p, w, i.grace)

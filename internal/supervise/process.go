@@ -21,6 +21,7 @@ type process struct {
 	port    int    // 0: none
 	socket  string // path that it is to listen on; "": none
 	started time.Time
+	adopted time.Time // when an earlier supervisor's process was taken over; zero: it is our own
 	cgroups []string
 	exited  chan gapless.Exit // one value
 	lost    chan why          // one value: what the watcher found, so that it has to go
