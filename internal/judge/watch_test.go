@@ -95,3 +95,58 @@ func TestWatchIsSaved(t *testing.T) {
 		t.Error("an answer is not seen, or seen by the judge before")
 	}
 }
+
+// TestWatchOfWhatBreaksOff: an answer that breaks off after it counted as good
+// counts where the good one was paid for, and nowhere if that was before the
+// release was promoted.
+func TestWatchOfWhatBreaksOff(t *testing.T) {
+	late := func(n uint64, weight float64) []gapless.Tally {
+		return []gapless.Tally{{Release: "v2", Weight: weight, Bad: n, Late: n}}
+	}
+	j := watched(t, gapless.Arm{}).Observe([]gapless.Tally{{Release: "v2", Requests: 5}})
+	if v := j.Observe(late(5, 0.5)).Verdict(1); v.Kind == gapless.Worse || v.Evidence.Candidate.Bad != 0 {
+		t.Errorf("of before promote: %+v", v)
+	}
+	if v := j.Observe(late(5, 0)).Verdict(1); v.Kind != gapless.Worse {
+		t.Errorf("all break off: %+v", v)
+	}
+	// What the first 1000 requests left is no evidence of the bet that begins
+	// then, and neither are good answers of it taken away.
+	j = watched(t, gapless.Arm{}).Observe([]gapless.Tally{{Release: "v2", Requests: 1000}})
+	before := *j.Watching
+	j = j.Observe(late(8, 0))
+	if v := j.Verdict(1); v.Kind == gapless.Worse || j.Watching.Now != before.Now || v.Evidence.Candidate.Bad != 8 {
+		t.Errorf("of a bet that has ended: %+v, %+v", v, *j.Watching)
+	}
+	if v := j.Observe(late(60, 0)).Verdict(1); v.Kind != gapless.Worse || !strings.Contains(v.Reason, "68 of the last 1000 answers") {
+		t.Errorf("too many of all: %+v", v)
+	}
+}
+
+// TestWatchIsFairToWhatBreaksOff: at the limit, where all bad answers break off
+// long after they began, so that most do in a later bet.
+func TestWatchIsFairToWhatBreaksOff(t *testing.T) {
+	alarms := 0
+	const runs, lag = 300, 900
+	for seed := range uint64(runs) {
+		rng := rand.New(rand.NewPCG(seed, 5))
+		j := watched(t, gapless.Arm{})
+		breaks := map[int]bool{} // when
+		for n := range 5000 {
+			tally := gapless.Tally{Release: "v2", Requests: 1}
+			if rng.Float64() < leastPMax {
+				breaks[n+lag] = true
+			}
+			if breaks[n] {
+				tally.Bad, tally.Late = 1, 1
+			}
+			if j = j.Observe([]gapless.Tally{tally}); tally.Bad > 0 && j.Verdict(1).Kind == gapless.Worse {
+				alarms++
+				break
+			}
+		}
+	}
+	if alarms > 9 { // as above
+		t.Errorf("%d of %d", alarms, runs)
+	}
+}
