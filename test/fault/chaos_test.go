@@ -38,7 +38,7 @@ func TestRandomKills(t *testing.T) {
 	dice := rand.New(rand.NewPCG(seed(t), 1))
 	r := rig.New(t, "")
 	judged := "judge: { within: 3s, on_undecided: continue }\n"
-	strategies := []string{"", "strategy: canary\n" + judged, "strategy: blue-green\nkeep: 2s\n" + judged, "strategy: blue-green\nflip: true\nkeep: 2s\n" + judged}
+	strategies := []string{"", "strategy: canary\njudge: { within: 3s, on_undecided: continue, bake: off }\n", "strategy: blue-green\nkeep: 2s\n" + judged, "strategy: blue-green\nflip: true\nkeep: 2s\n" + judged}
 	serve(t, r, 2, probe)
 	m := mix
 	m.H2C, m.Path, m.PathName = 10, 20, "/cart"

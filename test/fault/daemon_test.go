@@ -81,7 +81,7 @@ func TestDaemonKilledDuringDeploys(t *testing.T) {
 func TestDaemonAndEdgeKilled(t *testing.T) {
 	r := rig.New(t, "")
 	serve(t, r, 2, probe)
-	configure(r, 2, probe+"strategy: canary\njudge: { within: 2s, on_undecided: continue }\n")
+	configure(r, 2, probe+"strategy: canary\njudge: { within: 2s, on_undecided: continue, bake: off }\n")
 	run := r.Load(mix, "v1")
 	settle()
 	r.Write("VERSION", "2")

@@ -24,7 +24,7 @@ func TestUpgrades(t *testing.T) {
 	}
 	r.App("http")
 	counting(r)
-	configure(r, 2, countingApp+"strategy: canary\njudge: { within: 2s, on_undecided: continue }\n")
+	configure(r, 2, countingApp+"strategy: canary\njudge: { within: 2s, on_undecided: continue, bake: off }\n")
 	r.Rollout(0, "up")
 	m := mix
 	m.H2C = 20
