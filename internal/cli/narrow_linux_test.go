@@ -18,6 +18,8 @@ func TestTablesOnTerminals(t *testing.T) {
 		{"status", 40, []string{"INSTANCE", "STATE", "MEMORY"}, []string{"RESTARTS", "IN FLIGHT", "FOR"}},
 		{"status", 80, []string{"INSTANCE", "STATE", "FOR", "IN FLIGHT", "REQUESTS", "MEMORY", "RESTARTS"}, []string{"ADDRESS"}},
 		{"status", 200, []string{"RESTARTS"}, []string{"ADDRESS"}},
+		{"status", 80, []string{"v41  12031 requests", "v42  630 requests"}, []string{"v7"}},
+		{"status --wide", 200, []string{"v41  12031 requests", "v42  630 requests", "v7  3 requests"}, nil},
 		{"status --columns instance,address,id", 200, []string{"ADDRESS", "ID"}, []string{"STATE"}},
 		{"releases shop", 40, []string{"RELEASE", "MADE"}, []string{"RUNS"}},
 		{"releases shop", 80, []string{"RELEASE", "ID", "MADE", "RUNTIME", "RUNS"}, []string{"--port"}},

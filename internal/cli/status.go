@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func (c *command) status() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "follow the rollout that is under way")
-	show.add(cmd, statusSheet, "leave no column out; also show process IDs, addresses and gapless's own processes")
+	show.add(cmd, statusSheet, "leave no column out; also show process IDs, addresses, releases of the past and gapless's own processes")
 	return cmd
 }
 
@@ -195,9 +196,19 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 		c.term.answerf("%s", n)
 	}
 	for _, t := range a.Releases {
-		c.term.answerf("  %s  %s", t.Release, figures(t))
+		if show.wide || presentRelease(a, t.Release) {
+			c.term.answerf("  %s  %s", t.Release, figures(t))
+		}
 	}
 	return nil
+}
+
+// presentRelease reports whether a release serves, is to, or has instances:
+// one that was taken back long ago only has counters.
+func presentRelease(a api.AppStatus, name string) bool {
+	return name == a.Stable || a.Rollout != nil && a.Rollout.Outcome == gapless.Running && name == a.Rollout.To ||
+		slices.ContainsFunc(a.Weights, func(w gapless.Weight) bool { return w.Release == name }) ||
+		slices.ContainsFunc(a.Instances, func(in api.InstanceStatus) bool { return in.Release == name })
 }
 
 // watchLine tells of a release that was promoted and is watched still.
