@@ -44,6 +44,10 @@ type LogCount struct {
 	Count int    `json:"count"`
 }
 
+// BackID is the ID of the rollout that takes back what the rollout id promoted,
+// where the watch after it finds it broken.
+func BackID(id string) string { return id + "-back" }
+
 // Missing is what a proof needs still; zero where that is not known.
 type Missing struct {
 	Requests uint64   `json:"requests,omitempty"` // about so many good ones of the candidate

@@ -201,6 +201,12 @@ func (s *fake) home(t *testing.T) string {
 // serve offers s on a socket.
 func (s *fake) serve(t *testing.T) (socket string) {
 	t.Helper()
+	return serve(t, s)
+}
+
+// serve offers any service on a socket.
+func serve(t *testing.T, s api.Service) (socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "gl-") // short, for the socket
 	if err != nil {
 		t.Fatal(err)

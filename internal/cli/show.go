@@ -15,6 +15,7 @@ import (
 type shown struct {
 	Rollout gapless.Rollout `json:"rollout"`
 	Events  []gapless.Event `json:"events"`
+	Back    string          `json:"taken_back_by,omitempty"` // the rollout that took back later what this one promoted
 }
 
 func (c *command) show() *cobra.Command {
@@ -52,13 +53,30 @@ func (c *command) show() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if c.json {
-				return c.answer(shown{r, events})
+			back, err := takenBackBy(cmd.Context(), client, r)
+			if err != nil {
+				return err
 			}
-			c.printRollout(r, events)
+			if c.json {
+				return c.answer(shown{r, events, back})
+			}
+			c.printRollout(r, events, back)
 			return nil
 		},
 	}
+}
+
+// takenBackBy is the rollout by which the watch took back what r promoted; ""
+// if it did not.
+func takenBackBy(ctx context.Context, client *api.Client, r gapless.Rollout) (string, error) {
+	if r.Outcome != gapless.Promoted {
+		return "", nil
+	}
+	back, err := client.Rollout(ctx, gapless.BackID(r.ID))
+	if gapless.CodeOf(err) == gapless.NotFound {
+		return "", nil
+	}
+	return back.ID, err
 }
 
 // lastRollout is the newest one of the app of this directory.
@@ -108,7 +126,7 @@ func pastEvents(ctx context.Context, client *api.Client, r gapless.Rollout) ([]g
 	return events, nil
 }
 
-func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
+func (c *command) printRollout(r gapless.Rollout, events []gapless.Event, back string) {
 	t := c.term
 	t.answerf("%s  %s %s  %s", bold.Render(r.ID), r.App, fromTo(r), kindOf(r))
 	line := fmt.Sprintf("  %s · began %s (%s ago)", outcomeWord(r), r.Started.Local().Format("2006-01-02 15:04:05"), age(r.Started))
@@ -116,6 +134,9 @@ func (c *command) printRollout(r gapless.Rollout, events []gapless.Event) {
 		line += " · took " + took(r)
 	}
 	t.answerf("%s", line)
+	if back != "" {
+		t.answerf("  taken back later: %s", back)
+	}
 	if r.By != "" {
 		t.answerf("  by %s", plainText(r.By))
 	}

@@ -170,7 +170,7 @@ func (d *decision) takeBack(b *Bake, reason string, verdict *gapless.Verdict) {
 	if to == nil {
 		return
 	}
-	s, err := BeginRollback(d.s, b.Rollout+"-back", to, d.countsFor(to), d.now)
+	s, err := BeginRollback(d.s, gapless.BackID(b.Rollout), to, d.countsFor(to), d.now)
 	if err != nil {
 		return
 	}
