@@ -82,11 +82,12 @@ type JudgeSpec struct {
 	OnUndecided string   `json:"on_undecided"` // Continue, Pause, Rollback; "": the strategy's default
 	MaxErrors   float64  `json:"max_errors"`   // share of bad answers that is never fine, 0…1; used where there is no control
 
-	Alpha  float64            `json:"alpha,omitempty"`  // false alarms per rollout, 0…1; 0: 1 %
-	Errors float64            `json:"errors,omitempty"` // margin: more of all answers may be bad than with stable, 0…1; 0: 0.5 points
-	Slower [Quantiles]float64 `json:"slower,omitzero"`  // margins: stable's quantiles may be exceeded by so much of them; 0: 10, 15, 25 %; below 0: not judged by it when it is to be proven not worse
-	Budget float64            `json:"budget,omitempty"` // ramp: share of all requests that may fail because of the candidate, 0…1; 0: 0.5 %
-	Bake   Duration           `json:"bake,omitempty"`   // after promote: the new release is watched and the old one kept warm for so long; 0: the strategy's default, below 0: not
+	Alpha  float64            `json:"alpha,omitempty"`   // false alarms per rollout, 0…1; 0: 1 %
+	Errors float64            `json:"errors,omitempty"`  // margin: more of all answers may be bad than with stable, 0…1; 0: 0.5 points
+	Slower [Quantiles]float64 `json:"slower,omitzero"`   // margins: stable's quantiles may be exceeded by so much of them; 0: 10, 15, 25 %; below 0: not judged by it when it is to be proven not worse
+	Budget float64            `json:"budget,omitempty"`  // ramp: share of all requests that may fail because of the candidate, 0…1; 0: 0.5 %
+	Bake   Duration           `json:"bake,omitempty"`    // after promote: the new release is watched and the old one kept warm for so long; 0: the strategy's default
+	NoBake bool               `json:"no_bake,omitempty"` // not at all
 
 	Metrics []Metric `json:"metrics,omitempty"` // from outside
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"gapless"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -41,6 +44,12 @@ func loaded(in Input) string {
 	} else {
 		b, _ := json.MarshalIndent(app, "", "  ")
 		out = string(b) + "\n"
+		var again gapless.App // as the daemon reads it, and the store
+		if err := json.Unmarshal(b, &again); err != nil {
+			out += "the API refuses it: " + err.Error() + "\n"
+		} else if c, _ := json.MarshalIndent(again, "", "  "); !bytes.Equal(b, c) {
+			out += "the API makes another app of it:\n" + string(c) + "\n"
+		}
 	}
 	return strings.ReplaceAll(out, in.Dir, "$DIR")
 }

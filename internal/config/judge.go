@@ -24,7 +24,7 @@ func (r *reader) judgeKeys(dst *gapless.JudgeSpec) map[string]setter {
 		"p99":          r.slower(&dst.Slower[2], "p99"),
 		"false_alarm":  r.portion(&dst.Alpha, "false_alarm", 0.000001, 0.1),
 		"budget":       r.portion(&dst.Budget, "budget", 0.0001, 0.5),
-		"bake":         r.bake(&dst.Bake),
+		"bake":         r.bake(dst),
 		"synthetic":    r.synthetic(&dst.Synthetic),
 		"metrics":      r.metrics(&dst.Metrics),
 	}
@@ -82,8 +82,8 @@ func (r *reader) slower(dst *float64, what string) setter {
 const bakeMax = 24 * time.Hour
 
 // bake reads how long a release is watched after it was promoted, or off.
-func (r *reader) bake(dst *gapless.Duration) setter {
-	return r.orOff(func() { *dst = -1 }, r.duration(dst, "bake", stepMin, bakeMax))
+func (r *reader) bake(dst *gapless.JudgeSpec) setter {
+	return r.orOff(func() { dst.NoBake = true }, r.duration(&dst.Bake, "bake", stepMin, bakeMax))
 }
 
 // orOff reads the word off, or else what read does.
@@ -138,7 +138,7 @@ func judgeShown(j gapless.JudgeSpec) map[string]any {
 	say("false_alarm", j.Alpha > 0, j.Alpha)
 	say("budget", j.Budget > 0, j.Budget)
 	say("bake", j.Bake > 0, j.Bake.String())
-	say("bake", j.Bake < 0, "off")
+	say("bake", j.NoBake, "off")
 	if s := j.Synthetic; s.Path != "" {
 		out["synthetic"] = map[string]any{"path": s.Path, "rps": s.Rate()}
 	}

@@ -53,7 +53,7 @@ func baked(app *gapless.App, keep, otherwise gapless.Duration) []gapless.Step {
 	if keep > 0 {
 		plan = append(plan, gapless.Step{Kind: gapless.StepKeep, For: keep})
 	}
-	if d := or(app.Judge.Bake, otherwise); d > 0 {
+	if d := or(app.Judge.Bake, otherwise); d > 0 && !app.Judge.NoBake {
 		plan = append(plan, gapless.Step{Kind: gapless.StepBake, For: d})
 	}
 	return append(plan, gapless.Step{Kind: gapless.StepPromote})

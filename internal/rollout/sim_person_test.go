@@ -19,7 +19,7 @@ func (w *world) release(t temper) *gapless.Release {
 		Name: simApp, Listen: []string{":8080"}, Path: "/",
 		Drain: gapless.Duration(simDrain), Grace: gapless.Duration(time.Second),
 		Hold: gapless.Duration(5 * time.Second), Soak: within(3 * time.Second),
-		Judge:    gapless.JudgeSpec{Within: within(longest), OnUndecided: w.undecided(), Bake: -1},
+		Judge:    gapless.JudgeSpec{Within: within(longest), OnUndecided: w.undecided(), NoBake: true},
 		Strategy: []string{gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary, gapless.StrategyDark}[w.rng.IntN(4)],
 		Mirror: gapless.Mirror{For: within(3 * time.Second), OnDifference: w.undecided(),
 			Then: []string{"", gapless.StrategyRolling, gapless.StrategyBlueGreen, gapless.StrategyCanary}[w.rng.IntN(4)]},
@@ -29,7 +29,7 @@ func (w *world) release(t temper) *gapless.Release {
 		spec.Keep = within(8 * time.Second)
 	}
 	if w.rng.IntN(3) == 0 {
-		spec.Judge.Bake = within(8 * time.Second)
+		spec.Judge.Bake, spec.Judge.NoBake = within(8*time.Second), false
 	}
 	if w.rng.IntN(2) == 0 {
 		spec.Preview = &gapless.Preview{Header: "x-preview"}

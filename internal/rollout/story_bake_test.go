@@ -15,7 +15,7 @@ func watched(t *testing.T) *stage {
 	s := onStage(t)
 	release := func() *gapless.Release {
 		rel := s.blueGreen(good, 3)
-		rel.Spec.Keep, rel.Spec.Judge.Bake = gapless.Duration(2*time.Second), gapless.Duration(time.Minute)
+		rel.Spec.Keep, rel.Spec.Judge.Bake, rel.Spec.Judge.NoBake = gapless.Duration(2*time.Second), gapless.Duration(time.Minute), false
 		return rel
 	}
 	s.deploy(release())
@@ -131,7 +131,7 @@ func TestBakeOfRolling(t *testing.T) {
 	s.deploy(s.made(good))
 	s.rest("v1", gapless.Promoted, "")
 	rel := s.made(good)
-	rel.Spec.Judge.Bake = gapless.Duration(30 * time.Second)
+	rel.Spec.Judge.Bake, rel.Spec.Judge.NoBake = gapless.Duration(30*time.Second), false
 	s.deploy(rel)
 	s.until("promoted", func(st State) bool { return !st.Busy() })
 	if st := s.runner.state; len(st.of(Kept, "web")) != 2 || st.Bake == nil {

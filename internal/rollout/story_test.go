@@ -37,7 +37,7 @@ func (s *stage) made(t temper, processes ...gapless.Process) *gapless.Release {
 	if len(processes) == 0 {
 		rel.Spec.Processes = []gapless.Process{{Name: gapless.WebProcess, Instances: 2}}
 	}
-	rel.Spec.Strategy, rel.Spec.Steps, rel.Spec.Judge = gapless.StrategyRolling, nil, gapless.JudgeSpec{Bake: -1}
+	rel.Spec.Strategy, rel.Spec.Steps, rel.Spec.Judge = gapless.StrategyRolling, nil, gapless.JudgeSpec{NoBake: true}
 	rel.Spec.Keep, rel.Spec.Flip, rel.Spec.Preview = 0, false, nil
 	rel.Spec.Mirror = gapless.Mirror{}
 	rel.Spec.Soak = gapless.Duration(2 * time.Second)
