@@ -64,9 +64,6 @@ func (j journal) Save(ctx context.Context, s rollout.State) error {
 	if err := j.d.store.SaveApp(ctx, s.App, s, s.Rollout); err != nil {
 		return err
 	}
-	if err := j.d.records.save(s); err != nil {
-		j.d.log.Warn("the copy beside the database is old", "err", err)
-	}
-	j.d.notices.see(s)
+	j.d.aside.put(s.Clone(), j.d.work.Go, j.d.follow)
 	return nil
 }

@@ -60,6 +60,7 @@ type Daemon struct {
 	backup     chan struct{}  // looks whether a backup is due
 	work       sync.WaitGroup // runners, and releases under preparation
 
+	aside   aside // behind the journal
 	notices *notices
 	alerts  alerts
 	slos    slos

@@ -51,8 +51,7 @@ func newNotices(d *Daemon) *notices {
 		known: map[string]bool{}, busy: map[string]bool{}, paces: map[string]notify.Pace{}, behind: map[string]time.Time{}}
 }
 
-// see queues what there is to tell of a state that was saved. It is called
-// with a runner's lock held, so it asks none.
+// see queues what there is to tell of a state that was saved.
 func (n *notices) see(s rollout.State) {
 	if s.Rollout == nil {
 		return
