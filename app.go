@@ -94,6 +94,30 @@ type JudgeSpec struct {
 	Synthetic Synthetic `json:"synthetic,omitzero"` // requests that are made while a candidate is judged
 }
 
+// Validate checks what everything else relies on. Numbers that are 0 take their
+// defaults.
+func (j JudgeSpec) Validate() error {
+	between := func(v, low, high float64) bool { return v == 0 || v >= low && v <= high } // false for NaN
+	for _, x := range []struct {
+		name      string
+		v         float64
+		low, high float64
+	}{{"max_errors", j.MaxErrors, 1e-6, 0.5}, {"false_alarm", j.Alpha, 1e-6, 0.5}, {"errors", j.Errors, 0.0005, 1}, {"budget", j.Budget, 1e-6, 1}} {
+		if !between(x.v, x.low, x.high) {
+			return Errorf(Invalid, "judge: %s is %v, but must be a share between %v and %v", x.name, x.v, x.low, x.high).WithHint("0 takes the default; 0.01 is 1 %%")
+		}
+	}
+	for i, test := range QuantileTests() {
+		if v := j.Slower[i]; !(v <= 10) {
+			return Errorf(Invalid, "judge: the margin of %s is %v, but must be at most 10", test, v).WithHint("0.25 allows a quarter more than stable takes; below 0 it need not be proven")
+		}
+	}
+	if err := j.Synthetic.Validate(); err != nil {
+		return err
+	}
+	return ValidateMetrics(j.Metrics)
+}
+
 // Synthetic is how requests are made where too few come by themselves. They go
 // through the edge and its coin like all others, and are judged like all others.
 type Synthetic struct {
@@ -241,8 +265,5 @@ func (a *App) Validate() error {
 	if err := validateNotify(a.Notify); err != nil {
 		return err
 	}
-	if err := a.Judge.Synthetic.Validate(); err != nil {
-		return err
-	}
-	return ValidateMetrics(a.Judge.Metrics)
+	return a.Judge.Validate()
 }

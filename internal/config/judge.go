@@ -39,6 +39,8 @@ func (r *reader) maxErrors(dst *float64) setter {
 		case len(r.problems.list) > before:
 		case v > 0.5:
 			r.fail(n, faultf("max_errors is %s, but must be at most 50 %%", gapless.Percent(v)))
+		case v < 1e-6:
+			r.fail(n, faultf("max_errors is %v, but must be at least one in a million", v))
 		default:
 			*dst = v
 		}
