@@ -117,17 +117,24 @@ func foldPath(out, path []byte, most int) []byte {
 	return out
 }
 
+// shortToken is the least length at which a mix of letters and digits is taken
+// for a token, which may be a secret; longToken the same of anything with a digit.
+const shortToken, longToken = 8, 20
+
 // differs reports whether a segment looks like the name of one thing of many.
 func differs(s []byte) bool {
-	digits, hex, letters := 0, 0, 0
+	digits, hex, lower, upper := 0, 0, 0, 0
 	for _, c := range s {
 		switch {
 		case '0' <= c && c <= '9':
 			digits++
-		case 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F':
+		case 'a' <= c && c <= 'z':
+			lower++
+		case 'A' <= c && c <= 'Z':
+			upper++
+		}
+		if 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' {
 			hex++
-		case 'g' <= c && c <= 'z' || 'G' <= c && c <= 'Z':
-			letters++
 		}
 	}
 	n := len(s)
@@ -136,8 +143,20 @@ func differs(s []byte) bool {
 		return false
 	case digits == n:
 		return true
-	case letters == 0 && digits+hex >= 7 && digits+hex+bytes.Count(s, []byte{'-'}) == n: // hashes, UUIDs
+	case lower+upper == hex && digits+hex >= 7 && digits+hex+bytes.Count(s, []byte{'-'}) == n: // hashes, UUIDs
+		return true
+	case n < shortToken:
+		return false
+	case digits+lower+upper == n:
+		return upper > 0 || !numbered(s)
+	case lower > 0 && upper > 0 && digits+lower+upper+bytes.Count(s, []byte{'-'})+bytes.Count(s, []byte{'_'}) == n: // base64 of URLs
 		return true
 	}
-	return n >= 20 // tokens
+	return n >= longToken
+}
+
+// numbered reports whether s is a word with a small number behind it.
+func numbered(s []byte) bool {
+	word := bytes.TrimRight(s, "0123456789")
+	return len(s)-len(word) <= 2 && !bytes.ContainsAny(word, "0123456789")
 }
