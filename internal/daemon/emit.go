@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,8 +11,10 @@ import (
 	"gapless/internal/keeper"
 )
 
-// tailLines is how many log lines of a failing instance are told.
-const tailLines = 20
+const (
+	tailLines = 20          // of the log of a failing instance are told
+	tailTime  = time.Second // for reading them: the app's runner waits
+)
 
 // emit passes an event on. Before a rollout that was taken back is reported
 // as finished, the last words of the instance that failed it are told.
@@ -57,10 +60,13 @@ func (d *Daemon) lastWords(e gapless.Event) {
 	}
 	veil := d.veilOf(e.App, r.To)
 	var tail []string
-	opt := keeper.ReadOptions{Lines: tailLines, Filter: func(l keeper.Line) bool {
-		return l.Label == r.Instance && !l.Time.Before(r.Started.Add(-time.Second))
+	since := r.Started.Add(-time.Second)
+	opt := keeper.ReadOptions{Lines: tailLines, Since: since, Filter: func(l keeper.Line) bool {
+		return l.Label == r.Instance && !l.Time.Before(since)
 	}}
-	for l, err := range keeper.ReadLogs(d.ctx, d.home.AppLog(e.App), opt) {
+	ctx, cancel := context.WithTimeout(d.ctx, tailTime)
+	defer cancel()
+	for l, err := range keeper.ReadLogs(ctx, d.home.AppLog(e.App), opt) {
 		if err != nil {
 			d.log.Warn("read the log of a failed instance", "instance", r.Instance, "err", err)
 			break
