@@ -23,6 +23,7 @@ func (d *Daemon) synthesize(ctx context.Context, a *app) {
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	var client *http.Client
+	var at string // where it goes
 	places := make(chan struct{}, mostSynthetic)
 	for {
 		select {
@@ -37,8 +38,8 @@ func (d *Daemon) synthesize(ctx context.Context, a *app) {
 			continue
 		}
 		tick.Reset(time.Second / time.Duration(spec.Judge.Synthetic.Rate()))
-		if client == nil {
-			client = syntheticClient(spec)
+		if addr, _ := syntheticAddress(spec); client == nil || at != addr { // another candidate, too
+			client, at = syntheticClient(spec), addr
 		}
 		select {
 		case places <- struct{}{}:
