@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -137,9 +136,11 @@ func TestFrozenGeneration(t *testing.T) {
 		t.Fatal(err)
 	}
 	rig.Eventually(t, 10*time.Second, "the next generation serves", func() bool {
-		if _, err := os.Stat(r.Home + "/run/edge-" + strconv.Itoa(next) + ".sock"); err != nil {
+		c, err := edge.Dial(ctx, r.Home+"/run/edge-"+strconv.Itoa(next)+".sock")
+		if err != nil { // it is not there, or nobody listens yet
 			return false
 		}
+		c.Close()
 		return report(t, r, next).Version > 0
 	})
 	if err := k.Retire(ctx, old.Generation); err != nil {
