@@ -67,7 +67,7 @@ func Decide(s State, obs Observed, now time.Time) (State, []Action) {
 }
 
 // decide is Decide; with hold, while the journal cannot be written, the plan
-// does not advance unless it leads back.
+// does not advance unless it leads back, see retreat.
 func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 	d := &decision{s: s.Clone(), obs: obs, now: now}
 	d.recall()
@@ -84,7 +84,11 @@ func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 			d.measure()
 			d.watch()
 		}
-		if d.s.Busy() && !d.s.Back && (!hold || d.s.homeward()) {
+		switch {
+		case !d.s.Busy() || d.s.Back:
+		case hold && !d.s.homeward():
+			d.retreat()
+		default:
 			d.rewarm()
 			d.advance()
 		}

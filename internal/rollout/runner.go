@@ -288,11 +288,14 @@ func (r *Runner) observePlan(ctx context.Context, obs *Observed) {
 }
 
 // outdates reports whether a is to be believed and not b, where a fleet lists an
-// instance twice: the one that is not ready, else the later word. Times alone do
-// not tell, as clocks are set.
+// instance twice: the one that is not ready, else the one that was started again
+// more often, else the later word. Times alone do not tell, as clocks are set.
 func outdates(a, b gapless.Instance) bool {
 	if (a.State == gapless.Ready) != (b.State == gapless.Ready) {
 		return b.State == gapless.Ready
+	}
+	if a.Restarts != b.Restarts {
+		return a.Restarts > b.Restarts
 	}
 	return a.Since.After(b.Since)
 }

@@ -38,6 +38,27 @@ func TestNothingMovesForwardWithoutJournal(t *testing.T) {
 	s.rest("v2", gapless.Promoted, "")
 }
 
+// TestOutdates: of two listings of one instance the later one is believed,
+// whatever the clock was set to in between.
+func TestOutdates(t *testing.T) {
+	is := func(state gapless.InstanceState, restarts, second int) gapless.Instance {
+		return gapless.Instance{State: state, Restarts: restarts, Since: epoch.Add(time.Duration(second) * time.Second)}
+	}
+	for _, c := range []struct {
+		name         string
+		later, older gapless.Instance
+	}{
+		{"not ready", is(gapless.Crashed, 0, 1), is(gapless.Ready, 0, 2)},
+		{"not ready, of before a restart", is(gapless.Crashed, 0, 1), is(gapless.Ready, 1, 2)},
+		{"started again, and the clock was set back", is(gapless.Ready, 1, 1), is(gapless.Ready, 0, 2)},
+		{"later", is(gapless.Ready, 1, 2), is(gapless.Ready, 1, 1)},
+	} {
+		if !outdates(c.later, c.older) || outdates(c.older, c.later) {
+			t.Error(c.name)
+		}
+	}
+}
+
 func TestDeployIsRefusedWithoutJournal(t *testing.T) {
 	s := onStage(t)
 	s.faults.save = 1

@@ -65,7 +65,10 @@ func (w *world) Mirrored(_ context.Context, _, rollout string) (map[string]gaple
 	if w.copiesOf != rollout {
 		w.copiesOf, w.told = rollout, map[string]gapless.MirrorCounts{}
 	}
-	out := map[string]gapless.MirrorCounts{}
+	out := maps.Clone(w.told) // what edges said last that are gone is remembered
+	for _, e := range w.edges {
+		delete(out, e.start)
+	}
 	for _, e := range w.edges {
 		if e.copies.Rollout != rollout || e.dark.After(w.now) || w.chance(w.faults.late) {
 			continue
@@ -78,6 +81,15 @@ func (w *world) Mirrored(_ context.Context, _, rollout string) (map[string]gaple
 	}
 	maps.Copy(w.told, out)
 	return out, nil
+}
+
+// forgetCopies leaves of what was told of copies what the disk has: the engine
+// that was told the rest died, and edges that are gone do not say it again.
+func (w *world) forgetCopies() {
+	w.told = map[string]gapless.MirrorCounts{}
+	if r := w.saved.Rollout; r != nil && r.ID == w.copiesOf {
+		maps.Copy(w.told, w.saved.Mirrors)
+	}
 }
 
 // compared checks that a mirror step is not left for the next one where the

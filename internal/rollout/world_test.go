@@ -180,6 +180,7 @@ func (w *world) boot() {
 	}
 	w.runner.Init(s)
 	w.stale = false
+	w.forgetCopies()
 }
 
 func (w *world) hear(e gapless.Event) {
