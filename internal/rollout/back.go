@@ -85,12 +85,13 @@ func (d *decision) all(role Role, is map[string]bool) bool {
 
 // rewarm starts another instance where one of the kept set died or is sick.
 // That says nothing about a release that has served before, and must not take
-// a rollback back. One that is not visible now is not gone, or started again.
+// a rollback back. One that is not visible now is not gone, or started again; one
+// that uses too much memory carries what returns now, and is replaced later.
 func (d *decision) rewarm() {
 	for i := range d.s.Members {
 		m := &d.s.Members[i]
 		in, known := d.obs.Instances[m.ID]
-		if !m.Warm || m.Role != Candidate || !known || in.State == gapless.Ready && !in.OverMem && !d.obs.Served.Unhealthy[m.ID] {
+		if !m.Warm || m.Role != Candidate || !known || in.State == gapless.Ready && !d.obs.Served.Unhealthy[m.ID] {
 			continue
 		}
 		d.noteOf(in, "warn", "instance.replaced", "%s %s, it is replaced", in.Label(), why(in))

@@ -46,6 +46,7 @@ func (w *world) walked(was, is State) {
 	}
 	w.readBack(was, is)
 	w.climbed(was, is)
+	w.failedOutside(was, is)
 	if was.Paused && !is.Back && (!is.Paused || is.Rollout.Cursor != was.Rollout.Cursor) && !w.stuckEnd(is) {
 		w.violate("it goes on although it is paused: from step %d to %d", was.Rollout.Cursor, is.Rollout.Cursor)
 	}
@@ -95,7 +96,7 @@ func (w *world) left(was, is State) {
 	default:
 		return
 	}
-	w.heeded(is)
+	w.heeded(step, is)
 	if is.Rollout.Verdict != nil && is.Rollout.Verdict.Kind == gapless.NotWorse {
 		if step.Kind == gapless.StepRamp {
 			w.tally["proven in a ramp"]++
@@ -199,7 +200,7 @@ func (w *world) allWarm() bool {
 	}
 	for _, id := range w.warm {
 		p := w.find(id)
-		if p == nil || p.in.State != gapless.Ready || p.in.OverMem || w.sick[id].After(w.now) || w.spec(p.in) == nil || p.in.Release != s.Rollout.To {
+		if p == nil || p.in.State != gapless.Ready || w.sick[id].After(w.now) || w.spec(p.in) == nil || p.in.Release != s.Rollout.To {
 			return false
 		}
 	}

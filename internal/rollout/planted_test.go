@@ -393,6 +393,19 @@ func TestPlantedBugs(t *testing.T) {
 					o.Mirrors[start] = c
 				}
 			})},
+		{"no data is a good answer", "is not good", before(
+			func(_ *State, o *Observed, _ time.Time) {
+				for name, a := range o.Metrics {
+					a.Check.Candidate.Kind = gapless.ReadValue
+					o.Metrics[name] = a
+				}
+			})},
+		{"a metric may fail as often as it likes", "failed 2 of", before(
+			func(s *State, _ *Observed, _ time.Time) {
+				for i := 0; s.Busy() && i < len(s.Rollout.Metrics); i++ {
+					s.Rollout.Metrics[i].Limit = 99
+				}
+			})},
 		{"it does not matter that no answer was compared", "goes on from mirroring although", before(
 			func(_ *State, o *Observed, _ time.Time) {
 				for start, c := range o.Mirrors {

@@ -53,6 +53,9 @@ func (w *world) release(t temper) *gapless.Release {
 	if w.rng.IntN(3) == 0 {
 		spec.Steps = w.ownSteps()
 	}
+	if w.rng.IntN(4) == 0 {
+		spec.Judge.Metrics = []gapless.Metric{{Name: "outside", Max: &outsideMax, Interval: gapless.Duration(500 * time.Millisecond), Failures: 2}}
+	}
 	rel := &gapless.Release{App: simApp, Name: name, Spec: spec}
 	w.releases[name], w.temper[name] = rel, t
 	return rel

@@ -169,6 +169,7 @@ func TestSimulation(t *testing.T) {
 		"promoted after judging": 50, "proven worse": 200, "the edge fell back": 1000, "no request got through": 1000, "undecided": 1000, "a hook failed": 1000,
 		"a hook may have run": 2000, "aborted": 200, "a person promoted": 200, "a person was asked": 50, "back to a kept set": 1000,
 		"a kept instance was replaced": 4000, "stable is lost": 2000, "mirrored": 200, "answers differ": 10000, "paced": 10, "climbed": 200, "proven in a ramp": 400, "watched after promote": 100, "taken back after promote": 1000,
+		"passed with a metric": 1000, "a metric failed": 2000,
 	} {
 		if n >= 20000 && uint64(tally[what]) < n/least {
 			t.Errorf("%q happened only %d times in %d stories: they say little of it", what, tally[what], n)
@@ -180,7 +181,7 @@ func TestSimulation(t *testing.T) {
 func (w *world) met(r *gapless.Rollout) {
 	for reason, what := range map[string]string{
 		"false-alarm guarantee": "proven worse", "nobody judged": "the edge fell back", "requests get through": "no request got through", "undecided": "undecided",
-		"hook failed": "a hook failed", "the daemon died": "a hook may have run", "answers otherwise": "answers differ", "aborted": "aborted", "cannot become ready either": "stable is lost",
+		"hook failed": "a hook failed", "the daemon died": "a hook may have run", "answers otherwise": "answers differ", "metric outside": "a metric failed", "aborted": "aborted", "cannot become ready either": "stable is lost",
 	} {
 		if strings.Contains(r.Reason, reason) {
 			w.tally[what]++
@@ -224,6 +225,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 			for _, temper := range []temper{good, w.sureTemper(), w.sureTemper()} {
 				rel := w.release(temper) // no plan that may end otherwise because nobody watched for a while
 				rel.Spec.Steps, rel.Spec.Judge.OnUndecided, rel.Spec.Mirror.OnDifference = nil, gapless.OnUndecidedContinue, gapless.OnUndecidedContinue
+				rel.Spec.Judge.Metrics = nil // what is asked how often is not the same
 				wishes = append(wishes, wish{"deploy", rel})
 			}
 			wishes = append(wishes, wish{kind: "restart"}, wish{kind: "scale"})

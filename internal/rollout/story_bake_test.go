@@ -61,6 +61,24 @@ func TestBakeTakesBack(t *testing.T) {
 	}
 }
 
+// TestWayBackOverMemory: a kept instance that uses too much memory carries what
+// returns all the same; it is replaced once that is over, the new one first.
+func TestWayBackOverMemory(t *testing.T) {
+	s := watched(t)
+	fat := s.find(s.runner.state.of(Kept, "web")[0].ID)
+	fat.in.OverMem, fat.in.Memory = true, 1<<30
+	n := len(s.procs)
+	s.sour("v2")
+	s.until("v1 has everything", func(State) bool { return s.share("v1") == 1 })
+	if !picks(s.applied, fat.in.ID) || len(s.procs) != n {
+		t.Errorf("%s, %d instances, there were %d", describe(s.applied), len(s.procs), n)
+	}
+	s.rest("v1", gapless.Promoted, "failed after it was promoted")
+	if s.find(fat.in.ID) != nil {
+		t.Error("it was not replaced")
+	}
+}
+
 // TestBakeEndsWell: the old set stays as long as the new one is watched, not
 // only for keep, and then leaves.
 func TestBakeEndsWell(t *testing.T) {

@@ -46,6 +46,7 @@ type world struct {
 	bakedFrom  map[string]uint64           // per rollout: answers of what it promoted that were told before it did
 	eager      bool                        // judges prove quickly
 	big        bool                        // releases have many instances
+	outside    map[string]gapless.Reading  // what the outside source answered, see answerKey
 	limits     gapless.LatencyLimits       // that requests are counted by
 	anonymous  bool                        // planted: an instance gets its identity only after the fork
 	fell       bool                        // in this round the engine saw that an edge fell back
@@ -130,7 +131,7 @@ const (
 func newWorld(seed uint64) *world {
 	w := &world{
 		rng: rand.New(rand.NewPCG(seed, 7)), now: epoch, decide: decide, readJudge: ReadJudge[judge.Judge],
-		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, cut: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{}, sloppiness: 0.4, gone: map[string]bool{}, bakedFrom: map[string]uint64{}, inUse: State.InUse,
+		releases: map[string]*gapless.Release{}, temper: map[string]temper{}, sick: map[string]time.Time{}, cut: map[string]time.Time{}, ran: map[string]int{}, tally: map[string]int{}, sloppiness: 0.4, gone: map[string]bool{}, bakedFrom: map[string]uint64{}, outside: map[string]gapless.Reading{}, inUse: State.InUse,
 		saved: State{App: simApp, Down: true}, before: State{App: simApp, Down: true},
 	}
 	w.newEdge(nil, 0)
