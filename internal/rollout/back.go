@@ -138,18 +138,6 @@ func Abort(s State, reason string, now time.Time) State {
 	return d.s
 }
 
-// retreat does of the present step what needs no journal: it goes back, or
-// gives the candidate less. All else of it waits.
-func (d *decision) retreat() {
-	if !d.s.Entered || d.s.Paused || d.s.Skip || d.s.promoted() {
-		return
-	}
-	try := &decision{s: d.s.Clone(), obs: d.obs, now: d.now}
-	if try.done(current(d.s)); try.s.Back || try.s.Weight < d.s.Weight {
-		d.s, d.acts = try.s, append(d.acts, try.acts...)
-	}
-}
-
 func (d *decision) turnBack() {
 	d.s.Back, d.s.Since, d.s.Drained = true, d.now, nil
 	d.s.Paused, d.s.Skip, d.s.Rollout.Waiting, d.s.Preview = false, false, "", false

@@ -17,15 +17,7 @@ func Pause(s State) (State, error) {
 	if err := forward(s); err != nil {
 		return s, err
 	}
-	if s.promoted() {
-		return s, gapless.Errorf(gapless.Conflict, "%s serves already", s.Rollout.To).WithHint("go back with: gapless rollback %s", s.App)
-	}
-	if s.Paused { // it may wait for an answer, which must not be forgotten
-		return s, nil
-	}
-	s = s.Clone()
-	s.Paused, s.Rollout.Waiting = true, byPerson+" at "+gapless.Percent(s.Rollout.Weight)
-	return s, nil
+	return pauseAs(s, byPerson+" at "+gapless.Percent(s.Rollout.Weight))
 }
 
 const byPerson = "paused by a person"
@@ -36,12 +28,20 @@ const byOther = "paused because "
 
 // PauseFor holds a rollout where it is, for a reason that is not the plan's.
 func PauseFor(s State, reason string) (State, error) {
-	before := s.Paused
-	s, err := Pause(s)
-	if err == nil && !before {
-		s.Rollout.Waiting = byOther + reason
+	return pauseAs(s, byOther+reason)
+}
+
+func pauseAs(s State, why string) (State, error) {
+	if err := forward(s); err != nil {
+		return s, err
 	}
-	return s, err
+	if s.promoted() {
+		return s, gapless.Errorf(gapless.Conflict, "%s serves already", s.Rollout.To).WithHint("go back with: gapless rollback %s", s.App)
+	}
+	if s.Paused && !s.asked() { // it may wait for an answer, which must not be forgotten
+		return s, nil
+	}
+	return stay(s, why), nil
 }
 
 // Forward reports whether a rollout is on its way to a release that does not

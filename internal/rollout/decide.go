@@ -90,6 +90,7 @@ func decide(s State, obs Observed, now time.Time, hold bool) (State, []Action) {
 			d.retreat()
 		default:
 			d.rewarm()
+			d.answer()
 			d.advance()
 		}
 		if d.s.Busy() && d.s.Back {

@@ -47,7 +47,7 @@ func (w *world) walked(was, is State) {
 	w.readBack(was, is)
 	w.climbed(was, is)
 	w.failedOutside(was, is)
-	if was.Paused && !is.Back && (!is.Paused || is.Rollout.Cursor != was.Rollout.Cursor) && !w.stuckEnd(is) {
+	if was.Paused && !was.asked() && !is.Back && (!is.Paused || is.Rollout.Cursor != was.Rollout.Cursor) && !w.stuckEnd(is) {
 		w.violate("it goes on although it is paused: from step %d to %d", was.Rollout.Cursor, is.Rollout.Cursor)
 	}
 	w.left(was, is)
@@ -80,7 +80,7 @@ func (w *world) stuckEnd(s State) bool {
 // left checks how judged steps were left.
 func (w *world) left(was, is State) {
 	r := was.Rollout
-	if !was.Entered || was.Skip || was.Paused || was.Back || r.Cursor >= len(r.Plan) || is.Rollout.Cursor <= r.Cursor {
+	if !was.Entered || was.Skip || was.Paused && !was.asked() || was.Back || r.Cursor >= len(r.Plan) || is.Rollout.Cursor <= r.Cursor {
 		return
 	}
 	step := r.Plan[r.Cursor]
@@ -97,6 +97,9 @@ func (w *world) left(was, is State) {
 		return
 	}
 	w.heeded(step, is)
+	if was.asked() {
+		w.tally["answered by itself"]++
+	}
 	if is.Rollout.Verdict != nil && is.Rollout.Verdict.Kind == gapless.NotWorse {
 		if step.Kind == gapless.StepRamp {
 			w.tally["proven in a ramp"]++

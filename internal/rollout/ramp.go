@@ -47,8 +47,12 @@ func (d *decision) ramped(step gapless.Step) bool {
 	if d.judged(step) {
 		return true
 	}
-	if !d.s.Back && !d.s.Paused {
+	switch {
+	case d.s.Back:
+	case !d.s.Paused:
 		d.climb()
+	case d.s.asked():
+		d.descend()
 	}
 	return false
 }
@@ -67,17 +71,26 @@ func (d *decision) allowed() float64 {
 	return v.Share
 }
 
+// descend gives the candidate less where it has more than is allowed.
+func (d *decision) descend() bool {
+	want := rung(d.allowed())
+	if want >= d.s.Weight-1e-9 {
+		return false
+	}
+	d.note("warn", "weight", "", "%s goes down from %s to %s: %s", d.s.Rollout.To, gapless.Percent(d.s.Weight), gapless.Percent(want), d.boundText())
+	d.s.Weight = want
+	return true
+}
+
 // climb moves the share to what is allowed and carried. Down it goes at once;
 // up only when every edge serves what it is to have now, with stable beside it,
 // and once there are ready instances for more.
 func (d *decision) climb() {
 	r := d.s.Rollout
-	want := rung(d.allowed())
-	if want < d.s.Weight-1e-9 {
-		d.note("warn", "weight", "", "%s goes down from %s to %s: %s", r.To, gapless.Percent(d.s.Weight), gapless.Percent(want), d.boundText())
-		d.s.Weight = want
+	if d.descend() {
 		return
 	}
+	want := rung(d.allowed())
 	if more := enough(want, d.counts()[gapless.WebProcess]) - len(d.s.of(Candidate, gapless.WebProcess)); more > 0 {
 		d.note("", "start", "", "starting %d × %s %s to carry %s", more, r.To, gapless.WebProcess, gapless.Percent(want))
 		for range more {

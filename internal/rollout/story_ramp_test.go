@@ -162,44 +162,6 @@ func TestRampGoesDown(t *testing.T) {
 	s.rest("v2", gapless.Promoted, "")
 }
 
-// TestRampGoesDownWithoutJournal: to give the candidate less needs no journal,
-// to give it more again does.
-func TestRampGoesDownWithoutJournal(t *testing.T) {
-	s := begun(t, good, 4, nil)
-	s.until("more", func(State) bool { return s.share("v2") > 0.1 })
-	s.faults.save = 1
-	for i := range 5 { // of both, so that it is no proof
-		s.edges[0].add([]string{"v1", "v2"}[i/3], s.share("v2"), "5xx")
-	}
-	s.until("less", func(State) bool { return s.share("v2") == 0.1 })
-	for range 200 {
-		s.pass(50 * time.Millisecond)
-		if s.round(); s.share("v2") != 0.1 {
-			t.Fatalf("it has %v", s.share("v2"))
-		}
-	}
-	s.faults.save = 0
-	s.rest("v2", gapless.Promoted, "")
-}
-
-// TestUndecidedGoesBackWithoutJournal: nor does to give it nothing.
-func TestUndecidedGoesBackWithoutJournal(t *testing.T) {
-	m := newMeasured(t, gapless.OnUndecidedRollback)
-	m.s.Watched = gapless.Duration(2 * time.Minute)
-	m.now = m.now.Add(time.Second)
-	next, acts := decide(m.s, m.obs, m.now, true)
-	if !next.Back || len(acts) == 0 {
-		t.Errorf("%+v", next.Rollout)
-	}
-	for _, on := range []string{gapless.OnUndecidedContinue, gapless.OnUndecidedPause} {
-		m.s.Rollout.Plan[0].OnUndecided = on
-		m.obs.Releases["v2"].Spec.Judge = gapless.JudgeSpec{OnUndecided: on}
-		if next, _ := decide(m.s, m.obs, m.now, true); next.Back || next.Paused || next.Rollout.Cursor != 0 {
-			t.Errorf("%s: %+v", on, next.Rollout)
-		}
-	}
-}
-
 // TestRampWithoutAJudgeThatAllows stays where little harm is done.
 func TestRampWithoutAJudgeThatAllows(t *testing.T) {
 	s := onStage(t)

@@ -79,8 +79,11 @@ func (d *decision) alarm(v gapless.Verdict) {
 	}
 	d.s.Alarmed = true
 	d.note("error", "judge.alert", "", "%s", v.Alert)
-	if !d.s.Paused {
+	switch {
+	case !d.s.Paused:
 		d.wait("%s%s", byOther, v.Alert)
+	case d.s.asked():
+		d.s = stay(d.s, byOther+v.Alert)
 	}
 }
 

@@ -127,7 +127,7 @@ func (w *world) Pace(_ string, limits gapless.LatencyLimits) {
 
 // mayRamp checks that a ramp gives the candidate no more than its judge allows.
 func (w *world) mayRamp(s State, r *gapless.Route, healthy map[string]int) {
-	if healthy[s.Stable] == 0 || current(s).Kind != gapless.StepRamp || s.Back || s.Paused || s.Rollout.To == s.Stable {
+	if healthy[s.Stable] == 0 || current(s).Kind != gapless.StepRamp || s.Back || s.Paused && !s.asked() || s.Rollout.To == s.Stable {
 		return
 	}
 	v := s.Rollout.Verdict
