@@ -17,8 +17,9 @@ import (
 
 // alerts are those that fire. The book is in the store under alertsNote.
 type alerts struct {
-	obeying sync.Mutex  // one at a time, so that nothing is done twice
-	waiting atomic.Bool // somebody who was heard waits for that, and will see all of the book
+	obeying sync.Mutex        // one at a time, so that nothing is done twice
+	waiting atomic.Bool       // somebody who was heard waits for that, and will see all of the book
+	refused map[string]string // by alert and rollout: why the last try to obey failed; obeying is held
 
 	mu   sync.Mutex
 	book alert.Book
@@ -147,6 +148,8 @@ func (d *Daemon) obeyAlerts(ctx context.Context) {
 	d.alerts.obeying.Lock()
 	defer d.alerts.obeying.Unlock()
 	d.alerts.waiting.Store(false)
+	before := d.alerts.refused
+	d.alerts.refused = map[string]string{}
 	for _, al := range d.presentAlerts().Alerts {
 		a, err := d.app(al.App)
 		if err != nil {
@@ -172,7 +175,12 @@ func (d *Daemon) obeyAlerts(ctx context.Context) {
 		switch {
 		case gapless.CodeOf(err) == gapless.Conflict:
 			continue // its release is still being made, or it is over: looked at again
-		case err != nil:
+		case err != nil: // it is tried again, and told once
+			key := al.ID + " " + r.ID
+			d.alerts.refused[key] = err.Error()
+			if before[key] == err.Error() {
+				continue
+			}
 			act.Outcome, act.Message = string(gapless.CodeOf(err)), err.Error()
 			d.log.Warn("obey an alert", "app", al.App, "alert", al.ID, "err", err)
 		default:
