@@ -33,9 +33,10 @@ type sloOf struct {
 	judge.Budget
 	Acted string `json:"acted,omitempty"` // rollout that was ended or paused for it
 
-	rollout   string                 // whose candidate is counted apart
-	candidate judge.Ring             // what it got
-	counted   map[string]judge.Count // per release, what the edges said at the last look; nil: nothing yet
+	Rollout   string     `json:"rollout,omitempty"`  // whose candidate is counted apart
+	Candidate judge.Ring `json:"candidate,omitzero"` // what it got
+
+	counted map[string]judge.Count // per release, what the edges said at the last look; nil: nothing yet
 }
 
 // watchSLO looks until ctx ends.
@@ -167,25 +168,25 @@ func (x *sloOf) count(app string, s rollout.State, now time.Time, traffic []gapl
 	}
 	first := x.counted == nil
 	x.counted = counted
-	if r := s.Rollout; s.Busy() && x.rollout != r.ID {
-		x.rollout, x.candidate = r.ID, judge.Ring{}
+	if r := s.Rollout; s.Busy() && x.Rollout != r.ID {
+		x.Rollout, x.Candidate = r.ID, judge.Ring{}
 	}
 	if first {
 		return
 	}
 	x.Ring.Add(now, all)
 	if s.Busy() && s.Rollout.To != s.Rollout.From {
-		x.candidate.Add(now, fresh[s.Rollout.To])
+		x.Candidate.Add(now, fresh[s.Rollout.To])
 	}
 }
 
 // arms are what the candidate and stable got: in the short window or, where
 // stable served nothing then, stable in the long one.
 func (x *sloOf) arms(l judge.BurnLevel, now time.Time) (candidate, stable judge.Count) {
-	candidate = x.candidate.Over(now, l.Short)
+	candidate = x.Candidate.Over(now, l.Short)
 	stable = x.Ring.Over(now, l.Short).Minus(candidate)
 	if stable.All == 0 {
-		stable = x.Ring.Over(now, l.Long).Minus(x.candidate.Over(now, l.Long))
+		stable = x.Ring.Over(now, l.Long).Minus(x.Candidate.Over(now, l.Long))
 	}
 	return candidate, stable
 }

@@ -126,6 +126,32 @@ func TestSLOOutlivesTheDaemon(t *testing.T) {
 	}
 }
 
+// What the candidate got before the daemon was restarted is not taken for stable's.
+func TestSLOKnowsTheCandidateAfterARestart(t *testing.T) {
+	d, a, serve := promising(t)
+	serve(30, nil)
+	d.saveSLOs(t.Context(), time.Now())
+	for n := 0; len(told(t, d)) < 1; n++ { // until little is lacking
+		if n == 40 {
+			t.Fatal("it does not burn")
+		}
+		serve(1, map[string]uint64{"v2": 100})
+	}
+	d.saveSLOs(t.Context(), time.Now())
+	d.slos.of = nil
+	if err := d.store.Note(t.Context(), sloNote, &d.slos.of); err != nil {
+		t.Fatal(err)
+	}
+	before := d.slos.of["shop"]
+	if before.Rollout != "r1" || before.Candidate.Over(time.Now().Add(10*time.Minute), time.Hour).Bad == 0 {
+		t.Errorf("%q, %+v", before.Rollout, before.Candidate)
+	}
+	serve(40, map[string]uint64{"v2": 100})
+	if s := a.runner.State(); !s.Back || s.Paused {
+		t.Errorf("%+v", s.Rollout)
+	}
+}
+
 func TestServed(t *testing.T) {
 	c := served(gapless.ReleaseTraffic{Requests: 99, Status: [6]uint64{7, 0, 80, 5, 3, 2}, Aborted: 4})
 	if c.All != 93 || c.Bad != 5 {
