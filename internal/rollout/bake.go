@@ -23,6 +23,7 @@ type Bake struct {
 	Judge   Judge     `json:"judge,omitempty"` // nil: only hard evidence counts
 	Cursor  Cursor    `json:"cursor"`          // as in State
 	Folded  time.Time `json:"folded,omitzero"`
+	Stuck   string    `json:"stuck,omitempty"` // why it is not taken back although it should be; people were told
 }
 
 // Watcher is a Judge that watches on once its candidate is promoted. What it
@@ -165,19 +166,31 @@ func (d *decision) taste(b *Bake) (v gapless.Verdict, worse bool) {
 }
 
 // takeBack begins the way to the release that is kept: one change of the route.
+// Where that cannot be, it is tried again, and people are told once.
 func (d *decision) takeBack(b *Bake, reason string, verdict *gapless.Verdict) {
 	to := d.obs.Releases[b.Before]
 	if to == nil {
+		d.stuck(b, reason, b.Before+" is not known any more")
 		return
 	}
 	s, err := BeginRollback(d.s, gapless.BackID(b.Rollout), to, d.countsFor(to), d.now)
 	if err != nil {
+		d.stuck(b, reason, err.Error())
 		return
 	}
 	d.s = s
 	r := d.s.Rollout
 	r.Reason, r.Verdict, r.Auto = reason, verdict, true
 	d.note("error", "rollout.back", "", "%s is taken back after it was promoted: %s", b.Release, reason)
+}
+
+// stuck tells people that a release is not taken back although it should be.
+func (d *decision) stuck(b *Bake, reason, why string) {
+	if b.Stuck == why {
+		return
+	}
+	b.Stuck = why
+	d.noteBake(b, "error", "%s should be taken back (%s), which does not work: %s", b.Release, reason, why)
 }
 
 // countsFor is how many instances another release is to have of each process.
@@ -231,7 +244,7 @@ func (b *Bake) same(o *Bake) bool {
 		return b == o
 	}
 	return b.Rollout == o.Rollout && b.Release == o.Release && b.Before == o.Before && b.Since.Equal(o.Since) && b.Until.Equal(o.Until) &&
-		b.Folded.Equal(o.Folded) && b.Cursor.same(o.Cursor) && sameJudge(b.Judge, o.Judge)
+		b.Folded.Equal(o.Folded) && b.Stuck == o.Stuck && b.Cursor.same(o.Cursor) && sameJudge(b.Judge, o.Judge)
 }
 
 // UnmarshalJSON reads a watch; its judge stays sealed, as a state's does.

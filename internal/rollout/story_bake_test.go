@@ -159,6 +159,27 @@ func TestBakeOfRolling(t *testing.T) {
 	s.rest("v1", gapless.Promoted, "failed after it was promoted")
 }
 
+// TestBakeIsStuck: what cannot be taken back is told once, and tried until it can.
+func TestBakeIsStuck(t *testing.T) {
+	s := watched(t)
+	decide := s.decide
+	s.decide = before(func(_ *State, o *Observed, _ time.Time) { delete(o.Releases, "v1") })
+	s.sour("v2")
+	s.until("it is stuck", func(st State) bool { return st.Bake != nil && st.Bake.Stuck != "" })
+	s.pass(5 * time.Second)
+	told := 0
+	for _, line := range s.trace {
+		if strings.Contains(line, "which does not work: v1 is not known any more") {
+			told++
+		}
+	}
+	if told != 1 || s.runner.state.Busy() || s.share("v2") != 1 {
+		t.Errorf("told %d times, %+v", told, s.runner.state.Rollout)
+	}
+	s.decide = decide
+	s.rest("v1", gapless.Promoted, "failed after it was promoted")
+}
+
 // TestHardEvidenceAfterPromote needs no statistics.
 func TestHardEvidenceAfterPromote(t *testing.T) {
 	t.Run("crashes", func(t *testing.T) {
