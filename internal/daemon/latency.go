@@ -88,8 +88,9 @@ func (r *router) Look(app, stable, candidate string) gapless.LatencyLook {
 	p := &r.pacing
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	maps.DeleteFunc(p.looks, func(_ string, l *looked) bool { return look.At.Sub(l.at) > lookAnew }) // its rollout is over
 	l := p.looks[app]
-	if first := l == nil || l.stable != stable || l.candidate != candidate || look.At.Sub(l.at) > lookAnew; first {
+	if first := l == nil || l.stable != stable || l.candidate != candidate; first {
 		if !whole {
 			return look
 		}
