@@ -87,7 +87,9 @@ func (r *Runner) Do(ctx context.Context, f func(State) (State, error)) error {
 		return err
 	}
 	err = r.Journal.Save(ctx, next)
-	if err != nil && !next.homeward() { // the way back is open without a journal
+	// The way back is open without a journal, but nobody is promised a pause of
+	// it that the next daemon would not know of.
+	if err != nil && (!next.homeward() || next.Paused && !r.state.Paused) {
 		return gapless.Errorf(gapless.Unavailable, "save the state of %s: %w", r.App, err).
 			WithHint("nothing was changed; free some disk space and try again")
 	}

@@ -38,6 +38,25 @@ func TestNothingMovesForwardWithoutJournal(t *testing.T) {
 	s.rest("v2", gapless.Promoted, "")
 }
 
+// TestPauseIsRefusedWithoutJournal, also of a way back: a daemon that dies
+// would forget it and go on.
+func TestPauseIsRefusedWithoutJournal(t *testing.T) {
+	s := onStage(t)
+	s.deploy(s.made(good))
+	s.rest("v1", gapless.Promoted, "")
+	s.deploy(s.made(good))
+	s.rest("v2", gapless.Promoted, "")
+	s.must("rollback", func(st State) (State, error) {
+		return BeginRollback(st, "back", s.releases["v1"], counts(s.releases["v1"]), s.now)
+	})
+	s.faults.save = 1
+	if err := s.order("pause", Pause); gapless.CodeOf(err) != gapless.Unavailable || s.runner.state.Paused {
+		t.Errorf("%v, paused %v", err, s.runner.state.Paused)
+	}
+	s.faults.save = 0
+	s.rest("v1", gapless.Promoted, "")
+}
+
 // TestOutdates: of two listings of one instance the later one is believed,
 // whatever the clock was set to in between.
 func TestOutdates(t *testing.T) {
