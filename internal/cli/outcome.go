@@ -68,6 +68,9 @@ func (c *command) waiting(r gapless.Rollout) {
 	for _, line := range append(explained(r), append(complaintLines(r, 3), copiesLines(r, 3)...)...) {
 		c.term.sayf("%s", line)
 	}
+	for _, line := range undecidedLines(r) {
+		c.term.sayf("%s", line)
+	}
 	c.term.hintf("go on: gapless resume %s · all traffic now: gapless promote %s · take it back: gapless abort %s", r.App, r.App, r.App)
 	c.term.annotate("warning", r.App+" "+r.To+" waits: "+r.Waiting)
 }

@@ -142,6 +142,9 @@ func (c *command) printRollout(r gapless.Rollout, events []gapless.Event, back s
 	}
 	if r.Waiting != "" {
 		t.answerf("  waits for a person: %s", plainText(r.Waiting))
+		for _, line := range undecidedLines(r) {
+			t.answerf("%s", line)
+		}
 	}
 	if r.Reason != "" {
 		t.answerf("  why: %s", plainText(r.Reason))

@@ -161,6 +161,14 @@ func (c *command) printApp(a api.AppStatus, show tableFlags) error {
 		if r.Waiting != "" {
 			c.term.answerf("  waits for a person: %s", r.Waiting)
 			c.term.answerf("  go on: gapless resume %s · all traffic now: gapless promote %s · take it back: gapless abort %s", a.Name, a.Name, a.Name)
+			if v := r.Verdict; v != nil && v.Kind == gapless.Undecided && !v.NoData {
+				if line := proofsLine(v); line != "" {
+					c.term.answerf("  %s", line)
+				}
+			}
+			for _, line := range undecidedLines(*r) {
+				c.term.answerf("%s", line)
+			}
 		}
 		for _, line := range append(metricLines(*r), copiesLines(*r, 3)...) {
 			c.term.answerf("%s", line)

@@ -137,6 +137,10 @@ func TestMissing(t *testing.T) {
 	if text := d.missingText(); text != "; about 1200 more requests of it would prove it not worse, 2m at the present rate; at most 1.3 points more of its answers are bad" {
 		t.Error(text)
 	}
+	v.Proofs = []gapless.Proof{{Test: gapless.TestErrors, Proven: true}, {Test: gapless.TestP50, Needed: 30}, {Test: gapless.TestP99, Needed: 1200}}
+	if text := d.missingText(); !strings.Contains(text, "; not proven yet: p50, p99; at most 1.3 points") {
+		t.Error(text)
+	}
 	d.s.Met = 3 // over hours, seconds mean nothing
 	if got := d.missing(v).For.String(); got != "22h14m" {
 		t.Error(got)

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"gapless"
@@ -65,10 +66,26 @@ func (d *decision) missingText() (text string) {
 			text += fmt.Sprintf(", %s at the present rate", m.For)
 		}
 	}
+	if open := openProofs(r.Verdict); len(open) > 0 {
+		text += "; not proven yet: " + strings.Join(open, ", ")
+	}
 	if v := r.Verdict; v != nil && v.Bound > 0 && v.Bound < 1 {
 		text += fmt.Sprintf("; at most %.3g points more of its answers are bad", 100*v.Bound)
 	}
 	return text
+}
+
+// openProofs are the tests that nothing is proven in.
+func openProofs(v *gapless.Verdict) (open []string) {
+	if v == nil || v.NoData || v.Kind != gapless.Undecided {
+		return nil
+	}
+	for _, p := range v.Proofs {
+		if !p.Proven {
+			open = append(open, string(p.Test))
+		}
+	}
+	return open
 }
 
 // alarm stops the plan where both releases are in trouble: that is no fault of
