@@ -20,7 +20,7 @@ func (d *Daemon) judge(ctx context.Context, from string, to *gapless.Release) ro
 	c := judge.Config{Candidate: to.Name, Stable: from}
 	c.Record, c.Latency = d.router.record(ctx, to.App, from)
 	phi, slow, known := d.router.dispersion(to.App, from)
-	c.Phi, c.PhiSlow, c.Alone = phi, slow, !known && len(d.router.serving(to.App, from)) < 2
+	c.Phi, c.PhiSlow, c.Unsure, c.Alone = phi, slow, !known, !known && len(d.router.serving(to.App, from)) < 2
 	c, refused := configured(c, to.Spec.Judge)
 	for _, err := range refused { // of a release from before they were checked
 		d.log.Warn("the usual number is used, the one that is configured is refused", "app", to.App, "release", to.Name, "err", err)

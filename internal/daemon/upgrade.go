@@ -226,9 +226,12 @@ func (u upgrade) edge(ctx context.Context, path string) (changed bool, err error
 	}
 	for _, p := range old {
 		if err := u.drain(ctx, p.Generation); err != nil {
-			u.tell("edge generation %d does not answer and is ended: %s", p.Generation, err)
-			if err := u.keeper.Signal(ctx, p.ID, syscall.SIGTERM); err != nil {
-				return changed, fmt.Errorf("end edge generation %d: %w", p.Generation, err)
+			switch ended := u.keeper.Signal(ctx, p.ID, syscall.SIGTERM); {
+			case gapless.CodeOf(ended) == gapless.NotFound: // it ended by itself: its drain was over
+			case ended != nil:
+				return changed, fmt.Errorf("end edge generation %d, which does not answer (%w): %w", p.Generation, err, ended)
+			default:
+				u.tell("edge generation %d does not answer and is ended: %s", p.Generation, err)
 			}
 		}
 	}

@@ -21,6 +21,7 @@ type Config struct {
 	Record gapless.Arm `json:"record,omitzero"` // what stable gave before the rollout; raises PMax where it gave bad answers
 
 	PhiSlow [gapless.Quantiles]float64     `json:"phi_slow,omitzero"` // the same of slow requests
+	Unsure  bool                           `json:"unsure,omitempty"`  // nothing is known of PhiSlow: only what is much slower counts as slower, see unsureTol
 	Alone   bool                           `json:"alone,omitempty"`   // stable had one instance, so that dispersion is not known
 	Beta    float64                        `json:"beta,omitempty"`    // rate of false proofs, of each margin; default 0.05
 	Errors  float64                        `json:"errors,omitempty"`  // margin: more of all answers may be bad than with stable, 0…1; default 0.005

@@ -47,6 +47,14 @@ var tol = [gapless.Quantiles]float64{0.05, 0.04, 0.02}
 // treats worse than another is not to be told from a slower version.
 const harmless = time.Millisecond
 
+// unsureTol and unsureHarmless take their places where it is not known how much
+// instances of one release differ. A new process on a busy machine may be that
+// much slower than one that runs for long, and nobody could tell.
+const (
+	unsureTol      = 0.25
+	unsureHarmless = 5 * time.Millisecond
+)
+
 // enough is how many requests of stable must be known to limit a quantile.
 var enough = [gapless.Quantiles]float64{100, 100, 1000}
 
@@ -129,8 +137,13 @@ func (l *Learned) limits(c *Config) (quantile, worse, margin [gapless.Quantiles]
 			continue
 		}
 		tau := max(time.Duration(float64(l.Usual.quantile(1-over))*orDefault(l.Fine[i].Factor, 1)), time.Microsecond)
-		more := func(share float64) time.Duration { return tau + max(time.Duration(float64(tau)*share), harmless) }
-		quantile[i], worse[i], margin[i] = tau, more(tol[i]), more(max(c.Slower[i], 0))
+		more := func(share float64, least time.Duration) time.Duration {
+			return tau + max(time.Duration(float64(tau)*share), least)
+		}
+		quantile[i], worse[i], margin[i] = tau, more(tol[i], harmless), more(max(c.Slower[i], 0), harmless)
+		if c.Unsure {
+			worse[i] = more(unsureTol, unsureHarmless)
+		}
 	}
 	return quantile, worse, margin
 }

@@ -404,3 +404,26 @@ func TestManyInstancesAreNewOnce(t *testing.T) {
 		t.Errorf("%d instances", n)
 	}
 }
+
+// TestLimitsOfTheUnsure: where nothing is known of how instances differ, a
+// little slower is not held against a release.
+func TestLimitsOfTheUnsure(t *testing.T) {
+	for _, c := range []struct {
+		stable          time.Duration
+		unsure, atLeast time.Duration // beyond stable's p50
+	}{
+		{2 * time.Millisecond, 5 * time.Millisecond, time.Millisecond},
+		{100 * time.Millisecond, 25 * time.Millisecond, 5 * time.Millisecond},
+	} {
+		for _, unsure := range []bool{false, true} {
+			j := fresh(t, Config{Unsure: unsure})
+			latency := make([]uint64, gapless.LatencyBuckets)
+			latency[gapless.LatencyBucket(uint64(c.stable/time.Microsecond))] = 1000
+			l := j.Learn(gapless.LatencyLook{At: epoch, Stable: latency}).Limits()
+			want := map[bool]time.Duration{false: c.atLeast, true: c.unsure}[unsure]
+			if got := l.Worse[0] - l.Quantile[0]; l.Version == 0 || got < want*9/10 || got > want*14/10 {
+				t.Errorf("stable takes %s, unsure %v: %s more is slower, want %s", c.stable, unsure, got, want)
+			}
+		}
+	}
+}
