@@ -63,20 +63,7 @@ func newBench(t *testing.T, life time.Duration) *bench {
 	t.Cleanup(front.Close)
 	port := front.Listener.Addr().(*net.TCPAddr).Port
 	quiet := log.New(io.Discard, "", 0)
-	free, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := free.LocalAddr().String()
-	free.Close()
-	dns, err := challtestsrv.New(challtestsrv.Config{DNSAddrs: []string{names}, Log: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dns.SetDefaultDNSIPv4("127.0.0.1")
-	dns.SetDefaultDNSIPv6("")
-	go dns.Run()
-	t.Cleanup(dns.Shutdown)
+	names := nameServer(t, quiet)
 	store := db.NewMemoryStore()
 	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "default", ValidityPeriod: uint64(life.Seconds())}})
 	pebble := wfe.New(quiet, store, va.New(quiet, port, 1, true, names, store), authority, []string{"pebble.test"}, true, false, 1, 1)
@@ -89,6 +76,48 @@ func newBench(t *testing.T, life time.Duration) *bench {
 	b.pool = x509.NewCertPool()
 	b.pool.AddCert(authority.GetRootCert(0).Cert)
 	return b
+}
+
+// nameServer starts a name server that knows every name, and returns its
+// address. It listens by UDP and TCP at one port, which others may take first.
+func nameServer(t *testing.T, quiet *log.Logger) string {
+	t.Helper()
+	for range 10 {
+		free, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := free.LocalAddr().String()
+		free.Close()
+		dns, err := challtestsrv.New(challtestsrv.Config{DNSAddrs: []string{address}, Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dns.SetDefaultDNSIPv4("127.0.0.1")
+		dns.SetDefaultDNSIPv6("")
+		go dns.Run()
+		resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, address)
+		}}
+		for begin := time.Now(); time.Since(begin) < 2*time.Second; time.Sleep(10 * time.Millisecond) {
+			tcp, err := net.Dial("tcp", address)
+			if err != nil {
+				continue
+			}
+			tcp.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err = resolver.LookupHost(ctx, "a.test.")
+			cancel()
+			if err == nil {
+				t.Cleanup(dns.Shutdown)
+				return address
+			}
+		}
+		dns.Shutdown()
+	}
+	t.Fatal("no port for a name server")
+	return ""
 }
 
 // rootOf writes down whom to believe that a server is itself.
