@@ -81,7 +81,9 @@ func given(all []answer, release string, bad bool) (out []answer) {
 	return out
 }
 
-// margins are wide, so that a good release is proven within seconds.
+// margins are wide, so that a good release is proven within seconds. The tail
+// of one process on a busy machine is not: where a good release must ship, the
+// p99 is not asked for.
 const margins = "judge: { within: 90s, errors: +4%, p50: +60%, p90: +80%, p99: +200%, budget: 4%, bake: 1s }\n"
 
 // judgedDeploy ships an app whose first version is set up by before and whose
@@ -218,7 +220,7 @@ func TestJudgeTakesBackLeaky(t *testing.T) {
 // one that compiles and fills its caches is, and then as good as the old one.
 func TestJudgeWaitsForWarmth(t *testing.T) {
 	t.Parallel()
-	ro, all := judgedDeploy(t, 0, margins, map[string]string{"BASE_MS": "20"}, map[string]string{"BREAK": "cold"})
+	ro, all := judgedDeploy(t, 0, strings.Replace(margins, "p99: +200%", "p99: off", 1), map[string]string{"BASE_MS": "20"}, map[string]string{"BREAK": "cold"})
 	if ro.Outcome != gapless.Promoted {
 		t.Fatalf("%s: %s", ro.Outcome, ro.Reason)
 	}
@@ -239,7 +241,7 @@ func TestJudgeWaitsForWarmth(t *testing.T) {
 func TestJudgeBearsEqualFlaws(t *testing.T) {
 	t.Parallel()
 	flaky := map[string]string{"BASE_MS": "20", "BREAK": "500", "BREAK_SHARE": "0.03"}
-	ro, all := judgedDeploy(t, 0, strings.Replace(margins, "errors: +4%", "errors: +6%, max_errors: 10%", 1), flaky, nil)
+	ro, all := judgedDeploy(t, 0, strings.NewReplacer("errors: +4%", "errors: +6%, max_errors: 10%", "p99: +200%", "p99: off").Replace(margins), flaky, nil)
 	if ro.Outcome != gapless.Promoted {
 		t.Fatalf("%s: %s", ro.Outcome, ro.Reason)
 	}
