@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,12 +33,7 @@ func scrape(t *testing.T, r *rig.Rig) *prometheus {
 	if err != nil {
 		t.Skip("prometheus is not installed; see test/install.sh")
 	}
-	address := rig.FreeAddress(t)
-	r.Must(0, "api", "enable", "--listen", address)
-	var token struct{ Secret string }
-	if err := json.Unmarshal([]byte(r.Must(0, "token", "create", "--name", "prometheus", "--scope", "read", "--json").Stdout), &token); err != nil || token.Secret == "" {
-		t.Fatalf("no token: %v", err)
-	}
+	address, token := door(t, r, "prometheus", "read")
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
 	text := fmt.Sprintf(`global: { scrape_interval: 500ms, scrape_timeout: 500ms }
@@ -50,23 +44,12 @@ scrape_configs:
     authorization: { credentials: %s }
     tls_config: { ca_file: %s }
     static_configs: [{ targets: [%q] }]
-`, token.Secret, filepath.Join(r.Home, "tls", "cert.pem"), address)
+`, token, filepath.Join(r.Home, "tls", "cert.pem"), address)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := &prometheus{t, rig.FreeAddress(t)}
-	var said strings.Builder
-	cmd := exec.Command(exe, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.addr)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil || t.Failed() {
-			t.Logf("prometheus: %v\n%s", err, said.String())
-		}
-	})
+	beside(t, exe, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.addr)
 	return p
 }
 

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -138,12 +137,7 @@ func alerting(t *testing.T, r *rig.Rig) *alertmanager {
 	if err != nil {
 		t.Skip("prometheus-alertmanager is not installed; see test/install.sh")
 	}
-	address := rig.FreeAddress(t)
-	r.Must(0, "api", "enable", "--listen", address)
-	var token struct{ Secret string }
-	if err := json.Unmarshal([]byte(r.Must(0, "token", "create", "--name", "alertmanager", "--scope", "alert", "--json").Stdout), &token); err != nil || token.Secret == "" {
-		t.Fatalf("no token: %v", err)
-	}
+	address, token := door(t, r, "alertmanager", "alert")
 	dir := t.TempDir()
 	config, secret := filepath.Join(dir, "alertmanager.yml"), filepath.Join(dir, "gapless.token")
 	text := fmt.Sprintf(`route:
@@ -166,24 +160,13 @@ receivers:
           tls_config: { ca_file: %s }
   - name: people
 `, address, secret, filepath.Join(r.Home, "tls", "cert.pem"))
-	for name, content := range map[string]string{config: text, secret: token.Secret} {
+	for name, content := range map[string]string{config: text, secret: token} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	a := &alertmanager{t, rig.FreeAddress(t)}
-	var said strings.Builder
-	cmd := exec.Command(exe, "--config.file="+config, "--storage.path="+filepath.Join(dir, "data"), "--web.listen-address="+a.addr, "--cluster.listen-address=")
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil || t.Failed() {
-			t.Logf("alertmanager: %v\n%s", err, said.String())
-		}
-	})
+	beside(t, exe, "--config.file="+config, "--storage.path="+filepath.Join(dir, "data"), "--web.listen-address="+a.addr, "--cluster.listen-address=")
 	rig.Eventually(t, 20*time.Second, "alertmanager is ready", func() bool {
 		res, err := http.Get("http://" + a.addr + "/-/ready")
 		if err != nil {
