@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"gapless"
@@ -170,7 +171,8 @@ func courseLines(r gapless.Rollout, most int) []string {
 	if n < 2 {
 		return nil
 	}
-	rows := [][]string{{"after", "share", r.To, r.From, "evidence", "errors", "p50", "p90", "p99"}}
+	heads := []string{"after", "share", r.To, r.From, "evidence", "errors", "p50", "p90", "p99"}
+	var rows [][]string
 	for i := range min(n, most) {
 		k := i
 		if n > most {
@@ -189,32 +191,27 @@ func courseLines(r gapless.Rollout, most int) []string {
 		}
 		rows = append(rows, row)
 	}
-	return columns(rows)
+	return columns(heads, rows)
 }
 
-// columns aligns rows and leaves out columns that have nothing but a title.
-func columns(rows [][]string) []string {
-	width := make([]int, len(rows[0]))
-	for _, row := range rows[1:] {
-		for c, cell := range row {
-			width[c] = max(width[c], len([]rune(cell)))
+// columns lays out rows under their heads, without columns that have nothing.
+func columns(heads []string, rows [][]string) []string {
+	var cols []column
+	cells := make([][]string, len(rows))
+	for c, head := range heads {
+		if !slices.ContainsFunc(rows, func(row []string) bool { return row[c] != "" }) {
+			continue
+		}
+		cols = append(cols, column{head: head})
+		for r, row := range rows {
+			cells[r] = append(cells[r], row[c])
 		}
 	}
-	var lines []string
-	for i, row := range rows {
-		var line strings.Builder
-		for c, cell := range row {
-			if width[c] == 0 {
-				continue
-			}
-			fmt.Fprintf(&line, "  %-*s", max(width[c], len([]rune(rows[0][c]))), cell)
-		}
-		text := strings.TrimRight(line.String(), " ")
-		if i == 0 {
-			text = faint.Render(text)
-		}
-		lines = append(lines, text)
+	lines := lay(cols, cells, 0)
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
 	}
+	lines[0] = faint.Render(lines[0])
 	return lines
 }
 

@@ -326,7 +326,7 @@ func (e *Edge) report() gapless.EdgeReport {
 	for _, t := range e.counts {
 		r.Releases = append(r.Releases, t.report())
 	}
-	e.counters.age(e.now())
+	e.counters.age(now)
 	r.Seq, r.Counters = e.counters.Report()
 	r.Paced = e.pacedBy()
 	r.FellBack = e.fellBack()

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -32,26 +33,19 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.Alpha = orDefault(c.Alpha, 0.01)
-	c.Ratio = orDefault(c.Ratio, 1)
-	c.PMax = orDefault(c.PMax, leastPMax)
-	c.Phi = orDefault(c.Phi, 1)
-	c.Beta = orDefault(c.Beta, 0.05)
-	c.Errors = orDefault(c.Errors, 0.005)
-	c.Budget = orDefault(c.Budget, 0.005)
-	c.WarmUp = orDefault(c.WarmUp, gapless.Duration(2*time.Minute))
+	c.Alpha = cmp.Or(c.Alpha, 0.01)
+	c.Ratio = cmp.Or(c.Ratio, 1)
+	c.PMax = cmp.Or(c.PMax, leastPMax)
+	c.Phi = cmp.Or(c.Phi, 1)
+	c.Beta = cmp.Or(c.Beta, 0.05)
+	c.Errors = cmp.Or(c.Errors, 0.005)
+	c.Budget = cmp.Or(c.Budget, 0.005)
+	c.WarmUp = cmp.Or(c.WarmUp, gapless.Duration(2*time.Minute))
 	for i, margin := range [gapless.Quantiles]float64{0.1, 0.15, 0.25} {
-		c.Slower[i] = orDefault(c.Slower[i], margin)
-		c.PhiSlow[i] = orDefault(c.PhiSlow[i], 1)
+		c.Slower[i] = cmp.Or(c.Slower[i], margin)
+		c.PhiSlow[i] = cmp.Or(c.PhiSlow[i], 1)
 	}
 	return c
-}
-
-func orDefault[T float64 | gapless.Duration](v, otherwise T) T {
-	if v == 0 {
-		return otherwise
-	}
-	return v
 }
 
 func (c *Config) validate() error {

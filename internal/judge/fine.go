@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"cmp"
 	"math"
 
 	"gapless"
@@ -55,7 +56,7 @@ func (l *Learned) correct(rows []Row) (moved bool) {
 			}
 		}
 		f.Step = math.Copysign(step, off)
-		f.Factor = min(max(orDefault(f.Factor, 1)*math.Exp(f.Step), 1/fineFar), fineFar)
+		f.Factor = min(max(cmp.Or(f.Factor, 1)*math.Exp(f.Step), 1/fineFar), fineFar)
 		moved = true
 	}
 	l.Unsettled = false

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -136,7 +137,7 @@ func (l *Learned) limits(c *Config) (quantile, worse, margin [gapless.Quantiles]
 		if total < enough[i] {
 			continue
 		}
-		tau := max(time.Duration(float64(l.Usual.quantile(1-over))*orDefault(l.Fine[i].Factor, 1)), time.Microsecond)
+		tau := max(time.Duration(float64(l.Usual.quantile(1-over))*cmp.Or(l.Fine[i].Factor, 1)), time.Microsecond)
 		more := func(share float64, least time.Duration) time.Duration {
 			return tau + max(time.Duration(float64(tau)*share), least)
 		}
