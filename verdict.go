@@ -1,6 +1,10 @@
 package gapless
 
-import "slices"
+import (
+	"math"
+	"slices"
+	"strconv"
+)
 
 // Verdict is what the judge says of the candidate, with the evidence.
 type Verdict struct {
@@ -56,6 +60,22 @@ func (v Verdict) Equal(o Verdict) bool {
 		v.NoData == o.NoData && v.Warming == o.Warming && v.Bound == o.Bound && v.Share == o.Share && v.Alert == o.Alert &&
 		slices.Equal(v.Terms, o.Terms) && slices.Equal(v.Proofs, o.Proofs) &&
 		(v.Bands == o.Bands || v.Bands != nil && o.Bands != nil && *v.Bands == *o.Bands)
+}
+
+// Odds writes evidence, given by its natural logarithm, as a number to one for
+// people: "494". It is rounded down, so that what does not decide does not look
+// as if it did.
+func Odds(lnE float64) string {
+	switch e := math.Exp(lnE) * (1 + 1e-12); {
+	case e >= 1e6:
+		return "over a million"
+	case e >= 10:
+		return strconv.FormatFloat(math.Floor(e), 'f', 0, 64)
+	case e < 0.01:
+		return "under 0.01"
+	default:
+		return strconv.FormatFloat(e, 'g', 2, 64)
+	}
 }
 
 // VerdictKind is the verdict in one word.

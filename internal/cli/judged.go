@@ -48,7 +48,7 @@ func gauge(ln, decides float64, paint func(...string) string) string {
 
 // against says how much speaks against the candidate, and what of.
 func against(v *gapless.Verdict) string {
-	text := fmt.Sprintf("%s of %.0f : 1", odds(v.Evidence.LnE), v.Evidence.Threshold)
+	text := fmt.Sprintf("%s of %.0f : 1", gapless.Odds(v.Evidence.LnE), v.Evidence.Threshold)
 	top, most := "", 0.0
 	for _, t := range v.Terms {
 		if t.LnE > most {
@@ -59,20 +59,6 @@ func against(v *gapless.Verdict) string {
 		text += ", most of it " + top
 	}
 	return text
-}
-
-// odds writes e^ln as a number for people.
-func odds(ln float64) string {
-	switch e := math.Exp(ln); {
-	case e > 1e6:
-		return "over a million"
-	case e >= 10:
-		return fmt.Sprintf("%.0f", e)
-	case e < 0.01:
-		return "under 0.01"
-	default:
-		return fmt.Sprintf("%.2g", e)
-	}
 }
 
 // errorsLine compares the bad answers: by ratio, and by how many more of all
@@ -185,7 +171,7 @@ func courseLines(r gapless.Rollout, most int) []string {
 		}
 		row := []string{m.At.Sub(r.Started).Round(100 * 1e6).String(), gapless.Percent(m.Weight),
 			fmt.Sprintf("%d of %d bad", m.Candidate.Bad, m.Candidate.Requests), fmt.Sprintf("%d of %d bad", m.Stable.Bad, m.Stable.Requests),
-			odds(m.LnE) + " : 1", bandText(bands.Rate)}
+			gapless.Odds(m.LnE) + " : 1", bandText(bands.Rate)}
 		for _, b := range bands.Latency {
 			row = append(row, bandText(b))
 		}

@@ -2,7 +2,6 @@ package judge
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -134,19 +133,8 @@ func failed(a gapless.Arm) string {
 	return fmt.Sprintf("%d failed candidate requests", a.Bad)
 }
 
-// odds writes evidence for people, rounded down: "494:1".
-func odds(lnE float64) string {
-	switch e := math.Exp(lnE) * (1 + 1e-12); {
-	case e >= 1e6:
-		return "over a million:1"
-	case e >= 10:
-		return strconv.FormatFloat(math.Floor(e), 'f', 0, 64) + ":1"
-	case e < 0.01:
-		return "under 0.01:1"
-	default:
-		return strconv.FormatFloat(e, 'g', 2, 64) + ":1"
-	}
-}
+// odds writes evidence for people: "494:1".
+func odds(lnE float64) string { return gapless.Odds(lnE) + ":1" }
 
 // points writes a share as points of percent: "0.5".
 func points(share float64) string { return strconv.FormatFloat(100*share, 'g', 3, 64) }
