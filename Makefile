@@ -23,7 +23,7 @@ test: check ## installs what it needs and runs every test (a pairwise choice of 
 	test/install.sh
 	$(GO) test -timeout 10m ./internal/rollout ./test/sim
 	$(GO) test -run 'AllocateNothing|AreSmall|IdleMemory|CoinOfSessions|CostsTheSame|TestCorpus$$' ./internal/edge ./internal/keeper
-	$(MAKE) fuzz FUZZTIME=5s
+	$(MAKE) fuzz FUZZ=20000
 	$(GO) test -race -timeout 20m $(PARTS)
 	$(GO) test -count=1 -p 1 -timeout 30m $(WHOLE)
 
@@ -33,12 +33,14 @@ test-all: check ## everything: full matrices, longer simulations
 	GAPLESS_TEST_ALL=1 $(GO) test -race -timeout 30m $(PARTS)
 	GAPLESS_TEST_ALL=1 $(GO) test -count=1 -p 1 -timeout 4h $(WHOLE)
 
-FUZZTIME ?= 2m
-fuzz: ## looks for bytes that the edge's parsers, or its two drivers, read differently; FUZZTIME=5s for each of them
-	$(GO) test -run '^$$' -fuzz '^FuzzRequest$$' -fuzztime $(FUZZTIME) ./internal/edge/h1
-	$(GO) test -run '^$$' -fuzz '^FuzzResponse$$' -fuzztime $(FUZZTIME) ./internal/edge/h1
-	$(GO) test -run '^$$' -fuzz '^FuzzChunk$$' -fuzztime $(FUZZTIME) ./internal/edge/h1
-	$(GO) test -run '^$$' -fuzz '^FuzzDrivers$$' -fuzztime $(FUZZTIME) ./internal/edge
+# Counts, not times: Go 1.26 now and then calls the end of a time a failure
+# (golang/go#75804). One input for both drivers costs as much as ten of a parser.
+FUZZ ?= 400000
+fuzz: ## looks for bytes that the edge's parsers, or its two drivers, read differently; FUZZ=10000 tries so many on the drivers and ten times as many on each parser
+	$(GO) test -run '^$$' -fuzz '^FuzzRequest$$' -fuzztime $(FUZZ)0x ./internal/edge/h1
+	$(GO) test -run '^$$' -fuzz '^FuzzResponse$$' -fuzztime $(FUZZ)0x ./internal/edge/h1
+	$(GO) test -run '^$$' -fuzz '^FuzzChunk$$' -fuzztime $(FUZZ)0x ./internal/edge/h1
+	$(GO) test -run '^$$' -fuzz '^FuzzDrivers$$' -fuzztime $(FUZZ)x ./internal/edge
 
 sim: ## a million random rollouts on a model of the machine, twenty thousand with the journal on SQLite; GAPLESS_SIM_SEED=n tells one
 	GAPLESS_SIM_N=$${GAPLESS_SIM_N:-1000000} $(GO) test -count=1 -timeout 3h -v -run 'TestSimulation$$|TestPlantedBugs' ./internal/rollout

@@ -165,6 +165,8 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Add([]byte("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: x, close\r\nX: 1\r\n\r\n"))
 	f.Add([]byte("GET http://a:80/x?y HTTP/1.1\r\nHost: a:80\r\nX-Forwarded-For: 1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"))
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", MaxFields-1) + "\r\n"))
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", MaxHead-40) + "\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		h, again := new(Head), new(Head)
 		done, err := h.ParseRequest(in)
@@ -176,6 +178,9 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("rewritten head ends early: %q", out)
 		}
 		done, err = again.ParseRequest(out)
+		if lines := bytes.Count(out, []byte("\r\n")); lines-2 > MaxFields && err == errFields || len(out) >= MaxHead && err == errHead {
+			return // with what this hop adds, it is more than the next one would take
+		}
 		if err != nil || !done || again.Size != len(out) {
 			t.Fatalf("own output is not accepted: %v %v %q", done, err, out)
 		}
