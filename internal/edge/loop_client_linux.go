@@ -44,6 +44,8 @@ type loopClient struct {
 	r  *route
 	i  *instance // taken
 	u  *loopUpstream
+
+	ahead taken
 }
 
 const clientEvents = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
@@ -109,7 +111,7 @@ func (l *loop) readClient(c *loopClient) {
 			c.x = x
 		}
 		from := x.n
-		n, errno := receive(c.fd, x.in[from:])
+		n, errno := c.ahead.receive(c.fd, x.in[from:])
 		switch {
 		case errno == unix.EAGAIN:
 			c.readable = false

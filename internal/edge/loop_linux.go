@@ -31,19 +31,19 @@ type loop struct {
 	bell int   // eventfd
 	now  int64 // edge clock, when the events at hand came
 
-	socks     []sock // by descriptor
-	count     uint32 // of sockets so far: tells one from an earlier one with its descriptor
-	clients   atomic.Int64
-	small     int // clients in phase collecting
-	sweepAt   int64
-	quiet     int // waits in a row that brought nothing
-	in, out   []byte
-	kept      []*exchange // free, with their buffers
-	events    [128]unix.EpollEvent
-	answering bool  // what instances say is served: see serve
-	watch     watch // nobody looks at it: what is overdue is found by sweep
-	doors     []*door
-	name      unix.RawSockaddrInet6
+	socks   []sock // by descriptor
+	count   uint32 // of sockets so far: tells one from an earlier one with its descriptor
+	clients atomic.Int64
+	small   int // clients in phase collecting
+	sweepAt int64
+	quiet   int // waits in a row that brought nothing
+	in, out []byte
+	batch   batch
+	kept    []*exchange // free, with their buffers
+	events  [128]unix.EpollEvent
+	watch   watch // nobody looks at it: what is overdue is found by sweep
+	doors   []*door
+	name    unix.RawSockaddrInet6
 
 	mu      sync.Mutex
 	posted  []func()
@@ -160,6 +160,7 @@ func newLoop(e *Edge, id int) (*loop, error) {
 		kept:  make([]*exchange, 0, keptMost),
 		ended: make(chan struct{}),
 	}
+	l.batch.in, l.batch.out = make([]byte, batchRoom), make([]byte, 0, batchRoom)
 	var err error
 	if l.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
@@ -218,47 +219,6 @@ func (l *loop) run() {
 	unix.Close(l.bell)
 }
 
-// serve does what events ask for: what clients ask goes first, then what
-// instances answer. So a connection to an instance that has just answered is
-// not given another request before the next wait has told whether the instance
-// goes on talking; and a process that sleeps on the other side is woken up once
-// for all that is for it.
-func (l *loop) serve(events []unix.EpollEvent) {
-	l.weedOut(events)
-	for k := range events {
-		ev := &events[k]
-		l.lookAtClock(k)
-		if int(ev.Fd) == l.bell {
-			l.answerBell()
-			continue
-		}
-		switch s := l.sockOf(ev); {
-		case s == nil:
-		case s.c != nil:
-			l.clientEvent(s.c, ev.Events)
-		case s.d != nil:
-			l.accept(s.d)
-		}
-	}
-	l.answering = true
-	for k := range events {
-		ev := &events[k]
-		l.lookAtClock(k)
-		if s := l.sockOf(ev); s != nil && s.u != nil {
-			l.upstreamEvent(s.u, ev.Events)
-		}
-	}
-	l.answering = false
-}
-
-// lookAtClock reads the clock before the k-th event, if it is time: what lies
-// between takes less than 0.2 ms.
-func (l *loop) lookAtClock(k int) {
-	if k%clockEvery == clockEvery-1 {
-		l.now = l.edge.now()
-	}
-}
-
 // sockOf is what an event is about; nil: it was closed while its event was on the way.
 func (l *loop) sockOf(ev *unix.EpollEvent) *sock {
 	if int(ev.Fd) >= len(l.socks) {
@@ -269,18 +229,6 @@ func (l *loop) sockOf(ev *unix.EpollEvent) *sock {
 		return nil
 	}
 	return s
-}
-
-// weedOut closes idle connections to instances that have something to say,
-// before a client in the same batch gets one of them, and with it what the
-// instance said after its last answer.
-func (l *loop) weedOut(events []unix.EpollEvent) {
-	for k := range events {
-		ev := &events[k]
-		if s := l.sockOf(ev); s != nil && s.u != nil && s.u.c == nil && ev.Events&^unix.EPOLLOUT != 0 {
-			l.drop(s.u)
-		}
-	}
 }
 
 // wait returns how many events there are.

@@ -24,6 +24,7 @@ type loopUpstream struct {
 	n          int // bytes of an answer's head in part
 	since      int64
 	limit      time.Duration
+	ahead      taken
 }
 
 // loopSide is what the loops know of an instance.
@@ -100,7 +101,7 @@ func (l *loop) forward(c *loopClient) {
 	}
 	c.i = i
 	u := l.get(i)
-	if u != nil && (!x.req.Safe || l.answering) && lookAt(u.fd) != quiet {
+	if u != nil && (!x.req.Safe || l.batch.unseen) && lookAt(u.fd) != quiet {
 		l.drop(u) // what cannot be repeated must not meet a dead connection; and see serve
 		u = nil
 	}
@@ -219,11 +220,24 @@ func (l *loop) timeOut(c *loopClient) {
 	l.fail(c, broken)
 }
 
+// sendRequest sends the request, or has the batch do it.
 func (l *loop) sendRequest(c *loopClient) {
-	x, u := c.x, c.u
+	x, b := c.x, &l.batch
 	c.due = x.dueFrom(l.now, x.lim.answer)
-	w := x.req.AppendRequest(l.out[:0], &x.fw)
+	if b.step != asking || cap(b.out)-len(b.out) < bufferSize+maxHead {
+		w := x.req.AppendRequest(l.out[:0], &x.fw)
+		l.ask(c, append(w, x.body...))
+		return
+	}
+	w := x.req.AppendRequest(b.out[len(b.out):], &x.fw)
 	w = append(w, x.body...)
+	b.out = b.out[:len(b.out)+len(w)]
+	b.requests = append(b.requests, parcel{c, c.u, w})
+}
+
+// ask sends w, the request, to the instance.
+func (l *loop) ask(c *loopClient, w []byte) {
+	x, u := c.x, c.u
 	n, errno := transmit(u.fd, w)
 	x.sent = x.sent || n > 0
 	switch {
@@ -275,12 +289,17 @@ func (l *loop) readUpstream(u *loopUpstream) {
 			l.handOver(c, handover{st: c.st, r: c.r, i: c.i, u: u, relaying: c.phase == relaying})
 			return
 		}
-		b := l.in
-		if c.phase == waiting {
-			b = b[answerRoom : answerRoom+bufferSize]
-			copy(b, u.part.bytes(u.n))
+		// What has arrived is to be in[at:at+n], and has room before it.
+		in, at, room := l.in, answerRoom, scratch
+		batched := u.ahead.ready
+		switch {
+		case batched:
+			in, at, room = l.batch.in[u.ahead.at-growRoom:], growRoom, bufferSize
+		case c.phase == waiting:
+			room = bufferSize
+			copy(in[at:], u.part.bytes(u.n))
 		}
-		n, errno := receive(u.fd, b[u.n:])
+		n, errno := u.ahead.receive(u.fd, in[at+u.n:at+room])
 		switch {
 		case errno == unix.EAGAIN:
 			u.readable = false
@@ -289,15 +308,18 @@ func (l *loop) readUpstream(u *loopUpstream) {
 			l.upstreamEnded(c, errno)
 			return
 		}
-		if n < len(b)-u.n && !u.hungUp {
+		if n += u.n; n < room && !u.hungUp {
 			u.readable = false
 		}
-		b = b[:u.n+n]
 		c.since = l.now
-		if c.phase == waiting {
-			l.answer(c, b)
-		} else {
-			l.relay(c, b)
+		if c.phase == relaying {
+			l.relay(c, in[at:at+n])
+		} else if w := l.answer(c, in[:at+n], at); w != nil {
+			if batched {
+				l.batch.answers = append(l.batch.answers, parcel{c, u, w})
+				return
+			}
+			l.deliver(c, w, true)
 		}
 		if u.c != c {
 			return
@@ -338,9 +360,10 @@ func (l *loop) upstreamEnded(c *loopClient, errno syscall.Errno) {
 	}
 }
 
-// answer takes the head of an answer and what follows it.
-func (l *loop) answer(c *loopClient, b []byte) {
-	x, u := c.x, c.u
+// answer takes the head of an answer and what follows it, in[at:]. It returns
+// what is to be delivered if that is all there is, and a part of in.
+func (l *loop) answer(c *loopClient, in []byte, at int) (whole []byte) {
+	x, u, b := c.x, c.u, in[at:]
 	x.stale = false
 	done, bad := x.resp.ParseResponse(b)
 	if bad == nil && !done && len(b) < maxHead {
@@ -348,12 +371,12 @@ func (l *loop) answer(c *loopClient, b []byte) {
 			u.part = getBuffer()
 		}
 		u.n = copy(u.part[:], b)
-		return
+		return nil
 	}
 	if bad != nil || !done || x.resp.Status < 200 || x.endless() || x.large(len(b)) {
 		buf := getBuffer()
 		l.handOver(c, handover{st: c.st, r: c.r, i: c.i, u: u, buf: buf, n: copy(buf[:], b)})
-		return
+		return nil
 	}
 	l.forgetPart(u)
 	a := x.frameAnswer()
@@ -362,7 +385,7 @@ func (l *loop) answer(c *loopClient, b []byte) {
 	if bad != nil {
 		x.failure = malformedBy(bad)
 		l.fail(c, broken)
-		return
+		return nil
 	}
 	x.headed(c.i)
 	c.phase = relaying
@@ -370,15 +393,20 @@ func (l *loop) answer(c *loopClient, b []byte) {
 	if !done {
 		x.release(streamRoom)
 	}
-	if x.mode == noBody || x.mode == untilClose || x.plain {
+	body := at + x.resp.Size
+	head := body - len(w)
+	if x.mode == noBody || x.mode == untilClose || x.plain || head < 0 {
 		l.deliver(c, append(w, first...), done)
-		return
+		return nil
 	}
 	// The body stays where it is, and the head goes before it.
-	body := answerRoom + x.resp.Size
-	head := body - len(w)
-	copy(l.in[head:], w)
-	l.deliver(c, l.in[head:body+len(first)], done)
+	copy(in[head:], w)
+	w = in[head : body+len(first)]
+	if done {
+		return w
+	}
+	l.deliver(c, w, false)
+	return nil
 }
 
 // answerRoom is where in a loop's buffer answers are read to: what is before
