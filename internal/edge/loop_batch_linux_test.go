@@ -159,3 +159,59 @@ func TestStopInTheMiddleOfABatch(t *testing.T) {
 		t.Errorf("left: %+v", c)
 	}
 }
+
+// Of what comes together only that waits which may: not a request that must not
+// be repeated and whose connection was looked at. An instance's first answer on
+// a TCP connection comes with the news that it can be written to.
+func TestWhatWaitsInABatch(t *testing.T) {
+	l, backend := byHand(t)
+	backend.SetDeadline(time.Now().Add(10 * time.Second))
+	b := &l.batch
+	var instance net.Conn
+	for _, x := range []struct {
+		request string
+		waits   bool
+	}{
+		{get("/1"), true},
+		{"POST /2 HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1\r\n\r\nx", false},
+		{get("/3"), true},
+	} {
+		c, far := l.client(t)
+		io.WriteString(far, x.request)
+		readable(t, c.fd, c.count)
+		b.asking, b.unseen = true, false
+		l.clientEvent(c, unix.EPOLLIN)
+		if got := len(b.requests) == 1; got != x.waits {
+			t.Errorf("%.7q waits: %v", x.request, got)
+		}
+		l.serve(nil)
+		var err error
+		if instance == nil {
+			if instance, err = backend.Accept(); err != nil {
+				t.Fatal(err)
+			}
+			defer instance.Close()
+		}
+		for _, s := range []net.Conn{instance, far} {
+			s.SetDeadline(time.Now().Add(10 * time.Second))
+		}
+		if _, err := http.ReadRequest(bufio.NewReader(instance)); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(instance, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+		u := c.u
+		readable(t, u.fd, u.count)
+		l.readAheadUpstream(u, unix.EPOLLIN|unix.EPOLLOUT)
+		if !u.ahead.ready {
+			t.Error("the answer is not read ahead")
+		}
+		l.upstreamEvent(u, unix.EPOLLIN|unix.EPOLLOUT)
+		if len(b.answers) != 1 {
+			t.Errorf("%d answers wait", len(b.answers))
+		}
+		l.serve(nil)
+		if r, err := http.ReadResponse(bufio.NewReader(far), nil); err != nil || r.StatusCode != 200 {
+			t.Fatalf("%v, %v", r, err)
+		}
+	}
+}

@@ -95,7 +95,7 @@ func (l *loop) clientEvent(c *loopClient, events uint32) {
 // readClient reads what there is of a request, and serves it when it is whole.
 func (l *loop) readClient(c *loopClient) {
 	for c.phase <= collecting {
-		if !c.readable {
+		if !c.readable && !c.ahead.ready {
 			c.said = 0
 			if c.x != nil && !c.x.reserve(l.edge, bufferSize) {
 				transmit(c.fd, appendOwn(l.out[:0], overloaded, false, true))

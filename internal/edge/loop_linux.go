@@ -40,7 +40,7 @@ type loop struct {
 	in, out []byte
 	batch   batch
 	kept    []*exchange // free, with their buffers
-	events  [128]unix.EpollEvent
+	events  [256]unix.EpollEvent
 	watch   watch // nobody looks at it: what is overdue is found by sweep
 	doors   []*door
 	name    unix.RawSockaddrInet6

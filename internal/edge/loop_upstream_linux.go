@@ -220,11 +220,12 @@ func (l *loop) timeOut(c *loopClient) {
 	l.fail(c, broken)
 }
 
-// sendRequest sends the request, or has the batch do it.
+// sendRequest sends the request, or has the batch do it. A connection that was
+// looked at is used while that is news.
 func (l *loop) sendRequest(c *loopClient) {
 	x, b := c.x, &l.batch
 	c.due = x.dueFrom(l.now, x.lim.answer)
-	if b.step != asking || cap(b.out)-len(b.out) < bufferSize+maxHead {
+	if lookedAt := c.u.pooled && (b.unseen || !x.req.Safe); !b.asking || lookedAt || cap(b.out)-len(b.out) < bufferSize+maxHead {
 		w := x.req.AppendRequest(l.out[:0], &x.fw)
 		l.ask(c, append(w, x.body...))
 		return
