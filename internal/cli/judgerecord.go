@@ -49,7 +49,7 @@ the app's own, and with --stable and --candidate nothing is asked of gapless.
 
 Exit codes: 0 if requests were written, 2 if there were none, or for wrong usage.`,
 		Example: `  gapless judge record shop > shop.ndjson
-  gapless judge record shop --since 1h --rollout shop-7 -o shop.ndjson
+  gapless judge record shop --since 1h --rollout 20260102t030405-abcde -o shop.ndjson
   gapless judge record --log access.log --stable v6 --candidate v7 | gapless judge replay -`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -24,7 +24,7 @@ func (c *command) show() *cobra.Command {
 		Short: "Show everything about one rollout: plan, verdict, events; the last one if none is named",
 		Example: `  gapless show                          # the last one of this directory's app
   gapless show shop                     # the last one of that app
-  gapless show 20260102T030405-abcde    # one that gapless history lists`,
+  gapless show 20260102t030405-abcde    # one that gapless history lists`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := c.client()

@@ -26,6 +26,13 @@ var mix = load.Mix{
 	Upload: 6, UploadSize: 1 << 20, UploadTime: 2 * time.Second, WebSockets: 10, SSE: 2,
 }
 
+// dense is for three instances and more: each has a quarter of the traffic, and
+// must have one of all kinds in hand when it drains.
+func dense(m load.Mix) load.Mix {
+	m.Slow, m.Upload, m.WebSockets = 2*m.Slow, 4*m.Upload, 2*m.WebSockets
+	return m
+}
+
 // all reports whether the full matrix is asked for.
 func all() bool { return os.Getenv("GAPLESS_TEST_ALL") != "" }
 
@@ -71,8 +78,8 @@ func rolling(t *testing.T, app string, n int) {
 	if app == "next" { // no WebSocket there, and a slower start
 		m.WebSockets, m.KeepAlive, m.Fresh = 0, 30, 10
 	}
-	if n > 2 { // the last old instance has a third of the traffic: it must have a slow request in hand
-		m.Slow *= 2
+	if n > 2 {
+		m = dense(m)
 	}
 	run := r.Load(m, "v1")
 	settle()
@@ -107,7 +114,7 @@ func TestRestartAndScale(t *testing.T) {
 	r.App("http")
 	configure(r, "http", 2, "")
 	r.Rollout(0, "up")
-	run := r.Load(mix, "v1")
+	run := r.Load(dense(mix), "v1")
 	settle()
 	restart := r.Rollout(0, "restart")
 	drains := r.Drains(restart.ID)
