@@ -26,22 +26,26 @@ func grid() []cell {
 	const ideal, rough = 0.01, 0.02
 	for _, rps := range []float64{10, 100, 1000} {
 		for _, share := range []float64{0.01, 0.1, 0.5} {
-			good(fmt.Sprintf("steady, %g/s, 0.1 %% bad, share %g %%", rps, share*100), share, 3000, share != 0.1, ideal, same(rps, 0.001))
+			runs := 3000
+			if share == 0.5 { // nearer to the limit: 3000 runs cannot tell 0.6 % from it
+				runs = 9000
+			}
+			good(fmt.Sprintf("steady, %g/s, 0.1 %% bad, share %g %%", rps, share*100), share, runs, share != 0.1, ideal, same(rps, 0.001))
 		}
 	}
 	good("steady, 100/s, 1 % bad, share 10 %", 0.1, 3000, false, ideal, same(100, 0.01))
 	good("steady, 100/s, 1 % bad, share 5 %", 0.05, 3000, true, ideal, same(100, 0.01))
 	good("steady, 100/s, 0.01 % bad, share 10 %", 0.1, 3000, true, ideal, same(100, 0.0001))
 	good("steady, 1000/s, 1 % bad, share 10 %", 0.1, 3000, true, ideal, same(1000, 0.01))
-	for _, rps := range []float64{100, 1000} {
-		wide := rps > 100
+	for _, rps := range []float64{10, 100, 1000} {
+		wide := rps != 100
 		at := func(what string) string { return fmt.Sprintf("%s, %g/s, share 10 %%", what, rps) }
 		good(at("bursts of load"), 0.1, 3000, wide, ideal, with(same(rps, 0.001), func(s *scenario) { s.bursts = true }))
 		good(at("drift × 0.1–10"), 0.1, 3000, wide, ideal, with(same(rps, 0.001), func(s *scenario) { s.drift = true }))
 		good(at("shared incidents"), 0.1, 3000, wide, ideal, with(same(rps, 0.001), func(s *scenario) { s.shared = true }))
 		good(at("both slow at times"), 0.1, 3000, wide, ideal, with(same(rps, 0.001), func(s *scenario) { s.slowed = true }))
 		good(at("cold start × 10"), 0.1, 3000, wide, ideal, with(same(rps, 0.001), func(s *scenario) { s.cold = true }))
-		good(at("instance hiccups"), 0.1, 3000, false, rough, with(same(rps, 0.001), func(s *scenario) { s.hiccups = true }))
+		good(at("instance hiccups"), 0.1, 3000, rps == 10, rough, with(same(rps, 0.001), func(s *scenario) { s.hiccups = true }))
 		good(at("hiccups, two instances"), 0.2, 3000, true, rough, with(same(rps, 0.001), func(s *scenario) { s.hiccups, s.candidates = true, 2 }))
 		good(at("sticky sessions"), 0.1, 3000, wide, rough, with(same(rps, 0.001), func(s *scenario) { s.sticky = true }))
 	}
