@@ -101,8 +101,8 @@ func (l *loop) forward(c *loopClient) {
 	}
 	c.i = i
 	u := l.get(i)
-	if u != nil && (!x.req.Safe || l.batch.unseen) && lookAt(u.fd) != quiet {
-		l.drop(u) // what cannot be repeated must not meet a dead connection; and see serve
+	if u != nil && l.looksFirst(x) && lookAt(u.fd) != quiet {
+		l.drop(u)
 		u = nil
 	}
 	if u == nil {
@@ -124,6 +124,11 @@ func (l *loop) forward(c *loopClient) {
 	}
 	l.sendRequest(c)
 }
+
+// looksFirst reports whether a kept connection is looked at before x is sent on
+// it, and is used at once then: what cannot be repeated must not meet a dead
+// connection, and nothing what the instance says unasked (see serve).
+func (l *loop) looksFirst(x *exchange) bool { return !x.req.Safe || l.batch.unseen }
 
 // get takes an idle connection to i.
 func (l *loop) get(i *instance) *loopUpstream {
@@ -220,12 +225,11 @@ func (l *loop) timeOut(c *loopClient) {
 	l.fail(c, broken)
 }
 
-// sendRequest sends the request, or has the batch do it. A connection that was
-// looked at is used while that is news.
+// sendRequest sends the request, or has the batch do it.
 func (l *loop) sendRequest(c *loopClient) {
 	x, b := c.x, &l.batch
 	c.due = x.dueFrom(l.now, x.lim.answer)
-	if lookedAt := c.u.pooled && (b.unseen || !x.req.Safe); !b.asking || lookedAt || cap(b.out)-len(b.out) < bufferSize+maxHead {
+	if !b.asking || c.u.pooled && l.looksFirst(x) || cap(b.out)-len(b.out) < bufferSize+maxHead {
 		w := x.req.AppendRequest(l.out[:0], &x.fw)
 		l.ask(c, append(w, x.body...))
 		return
